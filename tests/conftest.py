@@ -1,0 +1,26 @@
+"""Fixtures that every room shares: where the optional real data lies, and the real model nobody here trained."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    path = Path(os.environ.get("LEANTO_DATA", ROOT.parent / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip("the real data folder is absent (set LEANTO_DATA to its path)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def stories260k(data_dir: Path) -> Path:
+    path = data_dir / "models" / "stories260K"
+    if not path.is_dir():
+        pytest.skip("stories260K is absent from the data folder")
+    return path
