@@ -1,0 +1,230 @@
+"""The kernels' oracle in NumPy: what each must compute, written to be read, not to be fast.
+
+Integer kernels equal it bit for bit. Float kernels stay within the bound named beside each function, relative to the largest value of
+the result (absolute for probabilities and evidence).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK_ROWS = 256
+GROUP_ROWS = 8
+COLUMN_LANES = 32
+WINDOW_BITS = 12
+
+DENSE_BOUND = 1e-5
+ROTATE_BOUND = 2e-6
+RMS_NORM_BOUND = 2e-6
+ROPE_BOUND = 2e-6
+ATTENTION_BOUND = 5e-6
+GATED_MLP_BOUND = 2e-6
+EVIDENCE_BOUND = 2e-5  # nats
+MODEL_BOUND = 2e-4  # logits of a whole model of dense matrices, relative to the largest logit
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+def decode_trellis(codes: npt.NDArray[np.uint8], tables: npt.NDArray[np.int8], bits: int, rows: int) -> npt.NDArray[np.int8]:
+    """Values (rows, n_pad) int8 of codes (m_pad·bits/8, n_pad): row t of a block reads the 12 bits from bits·t, around its end."""
+    stream = np.unpackbits(codes, axis=0, bitorder="little").astype(np.int64)
+    values = np.empty((len(stream) // bits, codes.shape[1]), np.int8)
+    for start in range(0, len(values), BLOCK_ROWS):
+        block = stream[start * bits : (start + BLOCK_ROWS) * bits]
+        at = (bits * np.arange(len(block) // bits)[:, None] + np.arange(WINDOW_BITS)) % len(block)
+        window = np.tensordot(block[at], 1 << np.arange(WINDOW_BITS), axes=(1, 0))
+        w0, w4, w8 = window & 15, window >> 4 & 15, window >> 8
+        values[start : start + len(window)] = tables[0][w0 ^ w8] + tables[1][w4 ^ (w8 << 1 & 15)]
+    return values[:rows]
+
+
+def gemv_int8(codes: npt.NDArray[np.int8], x: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
+    """Exact products of codes (m, n) with x (n,) or (tokens, n)."""
+    return (x.astype(np.int64) @ codes.astype(np.int64).T).astype(np.int32)
+
+
+def gemv_trellis(
+    codes: npt.NDArray[np.uint8], tables: npt.NDArray[np.int8], x: npt.NDArray[np.int8], bits: int, rows: int
+) -> npt.NDArray[np.int32]:
+    """Exact products of a trellis-coded matrix with x (n_pad,) or (tokens, n_pad)."""
+    return gemv_int8(decode_trellis(codes, tables, bits, rows), x)
+
+
+def gemv_dense(weight: npt.NDArray[np.floating], x: Floats) -> Floats:
+    """Products of weight (m, n) with x (n,) or (tokens, n); DENSE_BOUND."""
+    return (x.astype(np.float64) @ weight.astype(np.float64).T).astype(np.float32)
+
+
+def quantize_activations(x: Floats) -> tuple[npt.NDArray[np.int8], float]:
+    """Codes in -127..127, rounded half to even, and their scale; exact."""
+    largest = np.abs(x).max(initial=np.float32(0))
+    if not np.isfinite(largest):
+        return np.zeros(x.shape, np.int8), float("nan")
+    if largest < np.float32(1e-30):
+        return np.zeros(x.shape, np.int8), 0.0
+    return np.rint(x * (np.float32(127) / largest)).astype(np.int8), float(largest / np.float32(127))
+
+
+def signs(dimension: int, seed: int) -> Doubles:
+    """±1 for each index, from splitmix64."""
+    mask = (1 << 64) - 1
+    out = np.empty(dimension)
+    for i in range(dimension):
+        z = (seed + (i + 1) * 0x9E3779B97F4A7C15) & mask
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        out[i] = -1 if (z ^ (z >> 31)) >> 63 else 1
+    return out
+
+
+def rotation(dimension: int, seed: int) -> Doubles:
+    """Return the orthogonal matrix R = (C ⊗ H) diag(signs); seed 0 is the identity."""
+    if seed == 0:
+        return np.eye(dimension)
+    power = dimension & -dimension
+    odd = dimension // power
+    hadamard = np.ones((1, 1))
+    while len(hadamard) < power:
+        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
+    k, j = np.arange(odd)[:, None], np.arange(odd)[None, :]
+    cosine = np.sqrt(np.where(k == 0, 1, 2) / odd) * np.cos(np.pi * (j + 0.5) * k / odd)
+    return np.kron(cosine, hadamard / np.sqrt(power)) * signs(dimension, seed)
+
+
+def rotate(x: Floats, seed: int) -> Floats:
+    """R x along the last axis; ROTATE_BOUND relative to the norm of x."""
+    return (x @ rotation(x.shape[-1], seed).T).astype(np.float32)
+
+
+def rotate_transpose(x: Floats, seed: int) -> Floats:
+    """Rᵀ x along the last axis; ROTATE_BOUND relative to the norm of x."""
+    return (x @ rotation(x.shape[-1], seed)).astype(np.float32)
+
+
+def rms_norm(x: Floats, weight: Floats, epsilon: float) -> Floats:
+    """x / sqrt(mean(x²) + epsilon) · weight; RMS_NORM_BOUND."""
+    mean = np.mean(np.square(x.astype(np.float64)), axis=-1, keepdims=True)
+    return (x / np.sqrt(mean + epsilon) * weight).astype(np.float32)
+
+
+def rope(x: Floats, position: int, theta: float) -> Floats:
+    """Rotary position embedding of x (tokens, heads, head_dim) in Hugging Face's rotate_half convention; ROPE_BOUND.
+
+    Angles are float32 products, as there: at position p they are off by up to p · 2⁻²⁴ radians, kernel and oracle alike.
+    """
+    tokens, _, dimension = x.shape
+    frequency = (1.0 / theta ** (np.arange(0, dimension, 2) / dimension)).astype(np.float32)
+    angle = (np.arange(position, position + tokens, dtype=np.float32)[:, None] * frequency)[:, None, :].astype(np.float64)
+    a, b = np.split(x.astype(np.float64), 2, axis=-1)
+    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1).astype(np.float32)
+
+
+def attention(query: Floats, key: Floats, value: Floats) -> Floats:
+    """Causal grouped-query attention: query (n, heads, d), key and value (t, kv_heads, d), queries last in time; ATTENTION_BOUND."""
+    n, heads, dimension = query.shape
+    group = heads // key.shape[1]
+    scores = np.einsum("nhd,thd->hnt", query.astype(np.float64), np.repeat(key, group, 1)) / np.sqrt(dimension)
+    future = np.arange(len(key))[None, :] > np.arange(len(key) - n, len(key))[:, None]
+    weights = np.exp(np.where(future, -np.inf, scores) - scores.max(-1, keepdims=True, where=~future, initial=-np.inf))
+    return np.einsum("hnt,thd->nhd", weights / weights.sum(-1, keepdims=True), np.repeat(value, group, 1)).astype(np.float32)
+
+
+def gated_mlp(gate: Floats, up: Floats) -> Floats:
+    """silu(gate) · up; GATED_MLP_BOUND."""
+    g = gate.astype(np.float64)
+    return (g / (1 + np.exp(-g)) * up).astype(np.float32)
+
+
+def sample(
+    logits: Floats,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    u: float = 0.0,
+    allowed: npt.NDArray[np.int32] | None = None,
+) -> tuple[int, float, float, float]:
+    """(token, logprob, margin, entropy); the evidence within EVIDENCE_BOUND nats."""
+    ids = np.arange(len(logits)) if allowed is None else allowed
+    order = ids[np.argsort(-logits[ids], kind="stable")]
+    token = int(order[0])
+    if temperature > 0:
+        order = order[:top_k] if top_k else order
+        mass = np.exp((logits[order].astype(np.float64) - logits[order[0]]) / temperature)
+        if top_p < 1:
+            mass = mass[: int(np.argmax(np.cumsum(mass) >= top_p * mass.sum())) + 1]
+        token = int(order[np.argmax(np.cumsum(mass) > u * mass.sum())])
+    log_p = logits.astype(np.float64) - logits.max()
+    log_p -= np.log(np.exp(log_p).sum())
+    others = np.delete(log_p, token)
+    return token, float(log_p[token]), float(log_p[token] - others.max()), float(-(np.exp(log_p) * log_p).sum())
+
+
+def product(form: Mapping[str, int | str], tensors: Mapping[str, npt.NDArray[np.generic]], module: str, x: Floats) -> Floats:
+    """One matrix of a model times x (tokens, cols): rotate, multiply, add L·R, rotate back."""
+    rows, cols = int(form["rows"]), int(form["cols"])
+    inside = rotate(x, int(form.get("in_seed", 0)))
+    if form["kind"] == "dense":
+        y = gemv_dense(np.asarray(tensors[f"{module}.weight"], np.float32), inside)
+    else:
+        padded = np.zeros((len(x), -(-cols // COLUMN_LANES) * COLUMN_LANES), np.int8)
+        scales = np.empty((len(x), 1), np.float32)
+        for t, row in enumerate(inside):
+            padded[t, :cols], scales[t] = quantize_activations(row)
+        codes = np.asarray(tensors[f"{module}.codes"])
+        if form["kind"] == "trellis":
+            codes = decode_trellis(codes, np.asarray(tensors[f"{module}.tables"], np.int8), int(form["bits"]), rows)
+        y = gemv_int8(codes, padded) * (scales * np.asarray(tensors[f"{module}.scales"], np.float32))
+    if form.get("rank"):
+        right, left = (np.asarray(tensors[f"{module}.{side}"], np.float32) for side in ("right", "left"))
+        y = y + inside @ right.T @ left.T
+    return rotate_transpose(y.astype(np.float32), int(form.get("out_seed", 0)))
+
+
+def embedding(form: Mapping[str, int | str], tensors: Mapping[str, npt.NDArray[np.generic]], ids: npt.NDArray[np.int32]) -> Floats:
+    """Rows of the embedding matrix, (tokens, cols)."""
+    module, rows, cols = "model.embed_tokens", int(form["rows"]), int(form["cols"])
+    if form["kind"] == "dense":
+        table = np.asarray(tensors[f"{module}.weight"], np.float32)
+    else:
+        codes = np.asarray(tensors[f"{module}.codes"])
+        if form["kind"] == "trellis":
+            codes = decode_trellis(codes, np.asarray(tensors[f"{module}.tables"], np.int8), int(form["bits"]), rows)
+        table = codes[:, :cols] * np.asarray(tensors[f"{module}.scales"], np.float32)[:, None]
+    if form.get("rank"):
+        table = table + np.asarray(tensors[f"{module}.left"], np.float32) @ np.asarray(tensors[f"{module}.right"], np.float32)
+    return rotate_transpose(table[ids].astype(np.float32), int(form.get("in_seed", 0)))
+
+
+def model_logits(
+    config: Mapping[str, int | float | bool],
+    matrices: Mapping[str, Mapping[str, int | str]],
+    tensors: Mapping[str, npt.NDArray[np.generic]],
+    ids: npt.NDArray[np.int32],
+) -> Floats:
+    """Logits (tokens, vocab_size) of a whole model without a cache."""
+
+    def linear(module: str, x: Floats) -> Floats:
+        return product(matrices[module], tensors, module, x)
+
+    def norm(name: str, x: Floats) -> Floats:
+        return rms_norm(x, np.asarray(tensors[f"{name}.weight"], np.float32), float(config["rms_norm_eps"]))
+
+    def heads(x: Floats) -> Floats:
+        return x.reshape(len(ids), -1, int(config["head_dim"]))
+
+    hidden = embedding(matrices["model.embed_tokens"], tensors, ids)
+    for i in range(int(config["num_layers"])):
+        layer = f"model.layers.{i}"
+        x = norm(f"{layer}.input_layernorm", hidden)
+        query, key, value = (heads(linear(f"{layer}.self_attn.{name}_proj", x)) for name in "qkv")
+        theta = float(config["rope_theta"])
+        attended = attention(rope(query, 0, theta), rope(key, 0, theta), value).reshape(len(ids), -1)
+        hidden = hidden + linear(f"{layer}.self_attn.o_proj", attended)
+        x = norm(f"{layer}.post_attention_layernorm", hidden)
+        inner = gated_mlp(linear(f"{layer}.mlp.gate_proj", x), linear(f"{layer}.mlp.up_proj", x))
+        hidden = hidden + linear(f"{layer}.mlp.down_proj", inner)
+    return linear("model.embed_tokens" if config["tie_embeddings"] else "lm_head", norm("model.norm", hidden))

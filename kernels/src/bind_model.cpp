@@ -1,0 +1,176 @@
+// The model as Python sees it. Keeps the arrays it was given alive; releases the GIL for every pass.
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
+
+#include <optional>
+#include <tuple>
+
+#include "arrays.h"
+#include "bindings.h"
+#include "model.h"
+
+namespace leanto {
+namespace {
+
+using namespace nb::literals;
+
+template <class T> T item(const nb::dict& dict, const char* key, const std::string& where) {
+    demand(dict.contains(key), where + ": " + key + " is missing");
+    T value;
+    demand(nb::try_cast<T>(dict[key], value), where + ": " + key + " has the wrong type");
+    return value;
+}
+
+ModelConfig read_config(const nb::dict& dict) {
+    const auto size = [&](const char* key) {
+        const auto value = item<int64_t>(dict, key, "config");
+        demand(value > 0, std::string("config: ") + key + " must be positive");
+        return static_cast<size_t>(value);
+    };
+    return {
+        .hidden_size = size("hidden_size"),
+        .intermediate_size = size("intermediate_size"),
+        .num_layers = size("num_layers"),
+        .num_heads = size("num_heads"),
+        .num_kv_heads = size("num_kv_heads"),
+        .head_dim = size("head_dim"),
+        .vocab_size = size("vocab_size"),
+        .rms_norm_eps = static_cast<float>(item<double>(dict, "rms_norm_eps", "config")),
+        .rope_theta = static_cast<float>(item<double>(dict, "rope_theta", "config")),
+        .tie_embeddings = item<bool>(dict, "tie_embeddings", "config"),
+    };
+}
+
+MatrixForm read_form(const nb::dict& dict, const std::string& module) {
+    const std::string where = "matrix " + module;
+    MatrixForm form;
+    form.kind = item<std::string>(dict, "kind", where);
+    form.rows = item<int64_t>(dict, "rows", where);
+    form.columns = item<int64_t>(dict, "cols", where);
+    if (form.kind == "trellis") form.bits = item<int64_t>(dict, "bits", where);
+    if (dict.contains("rank")) form.rank = item<int64_t>(dict, "rank", where);
+    if (dict.contains("in_seed")) form.in_seed = item<uint64_t>(dict, "in_seed", where);
+    if (dict.contains("out_seed")) form.out_seed = item<uint64_t>(dict, "out_seed", where);
+    return form;
+}
+
+Type type_of(const AnyArray& array) {
+    if (array.dtype() == nb::dtype<float>()) return Type::float32;
+    if (array.dtype() == nb::dlpack::dtype{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1}) return Type::float16;
+    if (array.dtype() == nb::dtype<int8_t>()) return Type::int8;
+    if (array.dtype() == nb::dtype<uint8_t>()) return Type::uint8;
+    return Type::other;
+}
+
+Tensor read_tensor(const AnyArray& array, const std::string& name) {
+    Tensor tensor{array.data(), type_of(array), {}};
+    int64_t stride = 1;
+    for (size_t i = array.ndim(); i-- > 0; stride *= static_cast<int64_t>(array.shape(i)))
+        demand(array.shape(i) <= 1 || array.stride(i) == stride, "tensor " + name + " is not contiguous");
+    for (size_t i = 0; i < array.ndim(); ++i) tensor.shape.push_back(static_cast<int64_t>(array.shape(i)));
+    return tensor;
+}
+
+// A model and the arrays whose memory it reads.
+class BoundModel {
+  public:
+    BoundModel(const BoundModel&) = delete;
+    BoundModel(const nb::dict& config, const nb::dict& matrices, const nb::dict& tensors)
+        : parts_(read_parts(matrices, tensors)), model(read_config(config), parts_) {
+        parts_ = {};
+    }
+
+  private:
+    Parts read_parts(const nb::dict& matrices, const nb::dict& tensors) {
+        Parts parts;
+        for (const auto [key, value] : matrices) {
+            std::string module;
+            nb::dict form;
+            demand(nb::try_cast(key, module) && nb::try_cast(value, form), "matrices must map names to dictionaries");
+            parts.matrices.emplace(module, read_form(form, module));
+        }
+        for (const auto [key, value] : tensors) {
+            std::string name;
+            AnyArray array;
+            demand(nb::try_cast(key, name), "tensors must map names to arrays");
+            demand(nb::try_cast(value, array), "tensor " + name + " is not an array in memory");
+            parts.tensors.emplace(name, read_tensor(array, name));
+            arrays_.push_back(std::move(array));
+        }
+        return parts;
+    }
+
+    std::vector<AnyArray> arrays_;
+    Parts parts_;
+
+  public:
+    Model model;
+};
+
+std::unique_ptr<Cache> new_cache(const BoundModel& bound, int64_t capacity) {
+    demand(capacity > 0, "a cache needs a capacity of at least one token");
+    return bound.model.new_cache(static_cast<size_t>(capacity));
+}
+
+std::span<const int32_t> as_ids(const Array<int32_t>& ids) {
+    demand(ids.ndim() == 1, "ids must be a vector");
+    return {ids.data(), ids.shape(0)};
+}
+
+NewArray<float> prefill(const BoundModel& bound, Cache& cache, const Array<int32_t>& ids, int threads) {
+    const auto tokens = as_ids(ids);
+    auto out = new_array<float>({bound.model.config().vocab_size});
+    const nb::gil_scoped_release release;
+    bound.model.prefill(cache, tokens, threads, out.data());
+    return out;
+}
+
+NewArray<float> logits(const BoundModel& bound, Cache& cache, const Array<int32_t>& ids, int threads) {
+    const auto tokens = as_ids(ids);
+    demand(tokens.size() <= cache.capacity(), std::to_string(tokens.size()) + " tokens do not fit the cache");
+    auto out = new_array<float>({tokens.size(), bound.model.config().vocab_size});
+    const nb::gil_scoped_release release;
+    bound.model.logits(cache, tokens, threads, out.data());
+    return out;
+}
+
+std::tuple<int32_t, double, double, double> step(const BoundModel& bound, Cache& cache, int32_t token, double temperature, double top_p,
+                                                 int64_t top_k, double u, const std::optional<Array<int32_t>>& allowed, int threads) {
+    Allowed ids;
+    if (allowed) ids = as_ids(*allowed);
+    const nb::gil_scoped_release release;
+    const Sample s = bound.model.step(cache, token, {temperature, top_p, top_k, u}, ids, threads);
+    return {s.token, s.logprob, s.margin, s.entropy};
+}
+
+}  // namespace
+}  // namespace leanto
+
+void bind_model(nanobind::module_& module) {
+    using namespace leanto;
+    nb::class_<Cache>(module, "Cache", "Keys and values of the tokens seen so far; made by Model.new_cache, for one call at a time.")
+        .def_prop_ro("length", &Cache::length, "Tokens held.")
+        .def_prop_ro("capacity", &Cache::capacity, "The most tokens it can hold.")
+        .def(
+            "truncate",
+            [](Cache& cache, int64_t length) {
+                demand(length >= 0, "a cache cannot be cut below 0 tokens");
+                const nb::gil_scoped_release release;
+                cache.truncate(static_cast<size_t>(length));
+            },
+            "length"_a, "Forget all but the first `length` tokens.");
+    nb::class_<BoundModel>(module, "Model", "A Llama-architecture decoder over compressed weights. Safe to share between threads.")
+        .def(nb::init<const nb::dict&, const nb::dict&, const nb::dict&>(), "config"_a, "matrices"_a, "tensors"_a,
+             "config: sizes and constants; matrices: the form of each matrix by its Hugging Face module name; tensors: arrays by name,\n"
+             "read in place and kept alive. Raises ValueError, naming the part that does not fit.")
+        .def("new_cache", &new_cache, "capacity"_a, nb::keep_alive<0, 1>(), "An empty cache for up to `capacity` tokens.")
+        .def("prefill", &prefill, "cache"_a, "ids"_a.noconvert(), "threads"_a = 1,
+             "Append ids (n,) int32; returns the logits after the last, (vocab_size,) float32.")
+        .def("logits", &logits, "cache"_a, "ids"_a.noconvert(), "threads"_a = 1,
+             "Append ids (n,) int32; returns the logits after each, (n, vocab_size) float32.")
+        .def("step", &step, "cache"_a, "token"_a, "temperature"_a = 0.0, "top_p"_a = 1.0, "top_k"_a = 0, "u"_a = 0.0,
+             "allowed"_a.noconvert() = nb::none(), "threads"_a = 1,
+             "Append `token` and sample the next: (token, logprob, margin, entropy), as `sample` would from these logits.");
+}

@@ -1,0 +1,83 @@
+// Rows times vectors, for int8, float32 and float16 weights. Several rows go together, so that the vector is loaded once for all.
+#pragma once
+
+#include "half.h"
+#include "table.h"
+
+namespace leanto {
+
+template <class L, int Rows> void int8_rows(const int8_t* w, size_t columns, const int8_t* x, int32_t* y) {
+    typename L::Ints sums[Rows];
+    for (auto& sum : sums) sum = L::zero_ints();
+    for (size_t c = 0; c < columns; c += kColumnLanes) {
+        const auto values = L::load_bytes(x + c), magnitude = L::magnitude(values);
+        for (int r = 0; r < Rows; ++r) sums[r] = L::dot(sums[r], magnitude, values, L::load_bytes(w + r * columns + c));
+    }
+    for (int r = 0; r < Rows; ++r) y[r] = L::sum_ints(sums[r]);
+}
+
+template <class L>
+void int8_product(const int8_t* w, size_t columns, const int8_t* x, size_t tokens, size_t first, size_t last, int32_t* y, size_t stride) {
+    size_t row = first;
+    for (; row + 4 <= last; row += 4)
+        for (size_t t = 0; t < tokens; ++t) int8_rows<L, 4>(w + row * columns, columns, x + t * columns, y + t * stride + (row - first));
+    for (; row < last; ++row)
+        for (size_t t = 0; t < tokens; ++t) int8_rows<L, 1>(w + row * columns, columns, x + t * columns, y + t * stride + (row - first));
+}
+
+template <class L> typename L::Floats load_weights(const float* p) { return L::load(p); }
+template <class L> typename L::Floats load_weights(const uint16_t* p) { return L::load_half(p); }
+template <class L> float one_weight(const float* p) { return *p; }
+template <class L> float one_weight(const uint16_t* p) { return half_to_float(*p); }
+
+template <class L, int Rows, class Weight>
+void float_rows(const Weight* w, size_t row_stride, size_t columns, const float* x, float (&y)[Rows]) {
+    typename L::Floats sums[Rows];
+    for (auto& sum : sums) sum = L::broadcast(0.0f);
+    size_t c = 0;
+    for (; c + 8 <= columns; c += 8) {
+        const auto values = L::load(x + c);
+        for (int r = 0; r < Rows; ++r) sums[r] = L::multiply_add(load_weights<L>(w + r * row_stride + c), values, sums[r]);
+    }
+    for (int r = 0; r < Rows; ++r) {
+        y[r] = L::sum(sums[r]);
+        for (size_t tail = c; tail < columns; ++tail) y[r] += one_weight<L>(w + r * row_stride + tail) * x[tail];
+    }
+}
+
+template <class L, class Weight>
+void float_product(const Weight* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y, size_t stride,
+                   bool add) {
+    size_t row = first;
+    const auto write = [&](size_t token, size_t offset, float value) {
+        float& out = y[token * stride + (row - first) + offset];
+        out = add ? out + value : value;
+    };
+    for (; row + 4 <= last; row += 4) {
+        for (size_t t = 0; t < tokens; ++t) {
+            float sums[4];
+            float_rows<L>(w + row * columns, columns, columns, x + t * columns, sums);
+            for (size_t r = 0; r < 4; ++r) write(t, r, sums[r]);
+        }
+    }
+    for (; row < last; ++row) {
+        for (size_t t = 0; t < tokens; ++t) {
+            float sums[1];
+            float_rows<L>(w + row * columns, columns, columns, x + t * columns, sums);
+            write(t, 0, sums[0]);
+        }
+    }
+}
+
+template <class L>
+void dense_product(const float* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y, size_t stride) {
+    float_product<L>(w, columns, x, tokens, first, last, y, stride, false);
+}
+
+template <class L>
+void half_product(const uint16_t* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y, size_t stride,
+                  bool add) {
+    float_product<L>(w, columns, x, tokens, first, last, y, stride, add);
+}
+
+}  // namespace leanto

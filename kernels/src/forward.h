@@ -1,0 +1,49 @@
+// One pass of up to kMaxTokens tokens through the layers, working in a cache's scratch memory.
+#pragma once
+
+#include <initializer_list>
+#include <span>
+
+#include "model.h"
+
+namespace leanto {
+
+class Forward {
+  public:
+    Forward(const Model& model, Cache& cache, size_t start, std::span<const int32_t> ids, int threads);
+
+    void run_layers();
+    void head(size_t first_token, float* logits);  // logits of the tokens from first_token on
+
+  private:
+    struct Product {
+        const Matrix& w;
+        float* y;  // (tokens, rows)
+    };
+
+    void embed();
+    void attention(size_t index, const Layer& layer);
+    void mlp(const Layer& layer);
+    void place_tables();
+    void turn_and_store(size_t layer);
+    void attend(size_t layer);
+    // Rotates and quantizes x once for matrices that share it.
+    Inputs share(const float* x, std::initializer_list<Product> products);
+    void multiply(const float* x, std::initializer_list<Product> products);
+    void rotate_back(const Product& product);
+    void add_to_hidden(const float* delta);
+    const float* normalize(const std::vector<float>& weight);
+    int threads_for(size_t operations) const;
+
+    const Model& model_;
+    const ModelConfig& config_;
+    const Kernels& kernels_;
+    Cache& cache_;
+    Workspace& work_;
+    size_t start_, tokens_;
+    std::span<const int32_t> ids_;
+    int threads_;
+    float* hidden_;  // (tokens, hidden_size)
+};
+
+}  // namespace leanto

@@ -1,0 +1,61 @@
+// Chooses the instruction set: the best that the CPU has, unless LEANTO_ISA or choose_isa says otherwise.
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#include "table.h"
+
+#if defined(LEANTO_AVX2) && defined(_MSC_VER)
+#include <immintrin.h>
+#include <intrin.h>
+#endif
+
+namespace leanto {
+namespace {
+
+#ifdef LEANTO_AVX2
+bool has_avx2() {
+#ifdef _MSC_VER
+    int info[4];
+    __cpuid(info, 1);
+    const int needed = (1 << 12) | (1 << 27) | (1 << 28) | (1 << 29);  // FMA, OSXSAVE, AVX, F16C
+    if ((info[2] & needed) != needed || (_xgetbv(0) & 6) != 6) return false;
+    __cpuidex(info, 7, 0);
+    return info[1] & (1 << 5);
+#else
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#endif
+}
+#endif
+
+const Kernels* find(const char* name) {
+    if (std::strcmp(name, "scalar") == 0) return &portable_kernels();
+#ifdef LEANTO_AVX2
+    if (std::strcmp(name, "avx2") == 0 && has_avx2()) return &avx2_kernels();
+#endif
+    return nullptr;
+}
+
+const Kernels* first_choice() {
+    const char* wish = std::getenv("LEANTO_ISA");
+    if (const Kernels* found = wish ? find(wish) : nullptr) return found;
+    const Kernels* best = find("avx2");
+    return best ? best : find("scalar");
+}
+
+std::atomic<const Kernels*>& chosen() {
+    static std::atomic<const Kernels*> set{first_choice()};
+    return set;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *chosen().load(std::memory_order_relaxed); }
+
+bool choose_isa(const char* name) {
+    const Kernels* found = find(name);
+    if (found) chosen().store(found, std::memory_order_relaxed);
+    return found != nullptr;
+}
+
+}  // namespace leanto

@@ -1,0 +1,69 @@
+// One weight matrix W ≈ Q + L·R in its rotated space, in any of the three kinds, with everything about it checked.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rotation.h"
+#include "table.h"
+#include "tensor.h"
+
+namespace leanto {
+
+enum class Kind { dense, int8, trellis };
+
+// The rotations of a model, each made once.
+class Rotations {
+  public:
+    const Rotation* get(size_t dimension, uint64_t seed);  // nullptr for seed 0
+
+  private:
+    std::map<std::pair<size_t, uint64_t>, std::unique_ptr<Rotation>> made_;
+};
+
+struct Matrix {
+    // Throws std::invalid_argument if the parts do not hold a (rows, columns) matrix of this name.
+    Matrix(const Parts& parts, const std::string& module, size_t rows, size_t columns, Rotations& rotations);
+
+    // Rows first..last (a chunk of at most kChunkRows that starts at a multiple of it) of y = W' x', for `tokens` <= kMaxTokens vectors.
+    // `low_rank` is R x' (tokens, rank); y is (tokens, rows).
+    void multiply_rows(const struct Inputs& x, const float* low_rank, size_t first, size_t last, int8_t* tile, float* y) const;
+    // Row `row` of W itself, (columns,): an embedding. Needs out == nullptr; tile and scratch as for products and rotations.
+    void read_row(size_t row, int8_t* tile, float* scratch, float* out) const;
+
+    size_t tile_bytes() const { return kRowGroup * padded_columns; }
+
+    std::string name;
+    Kind kind;
+    size_t rows, columns, padded_rows, padded_columns, rank;
+    const Rotation *in, *out;        // nullptr: that side is not rotated
+    uint64_t in_seed;
+    const uint16_t *left = nullptr, *right = nullptr;  // (rows, rank), (rank, columns)
+
+  private:
+    template <class T> const T* aligned(const void* data, size_t size);
+
+    TrellisCodes trellis_{};
+    const int8_t* int8_ = nullptr;
+    const float* dense_ = nullptr;
+    std::vector<float> scales_;
+    std::vector<std::unique_ptr<char[]>> copies_;  // of arrays that were not aligned
+};
+
+constexpr size_t kChunkRows = 32;
+constexpr size_t kMaxTokens = 64;
+
+// Vectors that several matrices share: rotated, and quantized unless every matrix is dense.
+struct Inputs {
+    size_t tokens;
+    const float* x;        // (tokens, columns)
+    const int8_t* codes;   // (tokens, padded columns)
+    const float* scales;   // (tokens,)
+};
+
+}  // namespace leanto

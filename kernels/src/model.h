@@ -1,0 +1,41 @@
+// A Llama-architecture decoder over compressed weights: prefill, logits and the decode step. Knows nothing of Python, files or text.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cache.h"
+#include "sampling.h"
+#include "weights.h"
+
+namespace leanto {
+
+// Every call throws std::invalid_argument for ids outside the vocabulary, a full cache, a cache of another model and logits that are not
+// finite; the cache keeps its length then. Calls with different caches may run at the same time.
+class Model {
+  public:
+    Model(const ModelConfig& config, const Parts& parts);
+    Model(const Model&) = delete;  // caches point at it
+
+    const ModelConfig& config() const { return config_; }
+    std::unique_ptr<Cache> new_cache(size_t capacity) const { return std::make_unique<Cache>(*this, config_, capacity); }
+
+    // Appends the ids; writes the logits of the last one (vocab_size,).
+    void prefill(Cache& cache, std::span<const int32_t> ids, int threads, float* logits) const;
+    // Appends the ids; writes the logits of each (ids, vocab_size).
+    void logits(Cache& cache, std::span<const int32_t> ids, int threads, float* logits) const;
+    // Appends the token, then samples the next.
+    Sample step(Cache& cache, int32_t token, const SamplingParams& params, const Allowed& allowed, int threads) const;
+
+  private:
+    void append(Cache& cache, std::span<const int32_t> ids, int threads, bool every, float* logits) const;
+
+    friend class Forward;
+    ModelConfig config_;
+    Weights weights_;
+    std::vector<float> frequencies_;  // (head_dim / 2,) radians for each position
+};
+
+}  // namespace leanto

@@ -1,0 +1,78 @@
+// Workers spin briefly for the next loop, then sleep on a futex. The caller never waits for a worker that has not joined its loop, so
+// a busy machine costs at most one chunk, and a forked child (which has no workers) still finishes.
+#include "pool.h"
+
+#include <algorithm>
+#include <system_error>
+#include <thread>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+namespace leanto {
+namespace {
+
+constexpr int kSpins = 2000;
+
+void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+    _mm_pause();
+#else
+    std::this_thread::yield();
+#endif
+}
+
+}  // namespace
+
+Pool& Pool::shared() {
+    static Pool* pool = new Pool;  // never destroyed: its workers outlive static destructors
+    return *pool;
+}
+
+void Pool::run_shared(int threads, size_t count, size_t chunk, Call call, const void* body) {
+    threads = std::min(threads, kMaxThreads);
+    try {
+        for (; started_ < threads; ++started_) std::thread(&Pool::serve, this, started_).detach();
+    } catch (const std::system_error&) {
+        // No more threads to be had: those that exist do the work.
+    }
+    next_.store(0);
+    count_ = count;
+    chunk_ = chunk;
+    call_ = call;
+    body_ = body;
+    open_.store(threads);
+    generation_.fetch_add(1);
+    generation_.notify_all();
+    work(0);
+    open_.store(0);  // nobody joins from here on
+    for (int spins = 0, inside; (inside = inside_.load()) != 0;) {
+        if (++spins < kSpins) pause();
+        else inside_.wait(inside);
+    }
+}
+
+void Pool::work(int worker) {
+    for (size_t begin; (begin = next_.fetch_add(chunk_)) < count_;) call_(body_, begin, std::min(begin + chunk_, count_), worker);
+}
+
+void Pool::serve(int worker) {
+    for (uint32_t seen = 0;;) {
+        uint32_t now = generation_.load();
+        for (int spins = 0; now == seen && spins < kSpins; ++spins) {
+            pause();
+            now = generation_.load();
+        }
+        if (now == seen) {
+            generation_.wait(seen);
+            continue;
+        }
+        seen = now;
+        inside_.fetch_add(1);
+        if (worker < open_.load()) work(worker);
+        if (inside_.fetch_sub(1) == 1) inside_.notify_all();
+    }
+}
+
+}  // namespace leanto

@@ -1,0 +1,62 @@
+// One public symbol for each kernel: a table of functions, filled once per instruction set, chosen at run time by isa.cpp.
+// All arrays are row-major. Kernels never allocate, never throw and know nothing of threads: callers give them a range of rows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace leanto {
+
+constexpr size_t kColumnLanes = 32;   // columns are padded to this
+constexpr size_t kRowGroup = 8;       // rows of a trellis matrix are padded to this
+constexpr size_t kBlockRows = 256;    // a tail-biting block of the trellis
+
+struct TrellisCodes {
+    const uint8_t* codes;   // (rows * bits / 8, columns)
+    const int8_t* tables;   // (2, 16)
+    int bits;               // 1..4
+    size_t rows, columns;   // padded
+};
+
+struct Rotation;
+
+struct Kernels {
+    const char* name;
+
+    // y[token * stride + row - first] = sum_j w[row, j] x[token, j] for rows first..last, both multiples of kRowGroup.
+    // `tile` is scratch for kRowGroup * columns bytes, used when tokens > 1.
+    void (*trellis_product)(const TrellisCodes& w, const int8_t* x, size_t tokens, size_t first, size_t last, int8_t* tile, int32_t* y,
+                            size_t stride);
+    void (*trellis_decode)(const TrellisCodes& w, size_t first, size_t last, int8_t* out);
+    // As trellis_product, for any range of rows.
+    void (*int8_product)(const int8_t* w, size_t columns, const int8_t* x, size_t tokens, size_t first, size_t last, int32_t* y, size_t stride);
+    // y[token * stride + row - first] for float32 or float16 weights (rows, columns); `add` adds to y.
+    void (*dense_product)(const float* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y, size_t stride);
+    void (*half_product)(const uint16_t* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y, size_t stride,
+                         bool add);
+
+    // Writes n int8 values and returns their scale; a vector with a value that is not finite gives zeros and a NaN scale.
+    float (*quantize)(const float* x, size_t n, int8_t* q);
+    void (*rotate)(const Rotation& r, const float* x, float* y, float* scratch);            // y = R x; y may be x
+    void (*rotate_transpose)(const Rotation& r, const float* x, float* y, float* scratch);  // y = R^T x; y may be x
+
+    void (*rms_norm)(const float* x, const float* weight, float epsilon, size_t n, float* y);
+    void (*rope)(float* x, size_t head_dim, const float* cosine, const float* sine);  // one head in place; tables of head_dim / 2
+    void (*gated_mlp)(float* gate, const float* up, size_t n);                        // gate = silu(gate) * up
+    void (*add)(float* y, const float* x, size_t n);
+    // One query head over `keys` positions that lie `stride` floats apart; `scores` is scratch for `keys` floats.
+    void (*attend)(const float* query, const float* key, const float* value, size_t keys, size_t stride, size_t head_dim, float* scores,
+                   float* out);
+    // total = sum exp(x - max), moment = sum exp(x - max) (x - max).
+    void (*softmax_sums)(const float* x, size_t n, float max, double* total, double* moment);
+};
+
+const Kernels& portable_kernels();
+#ifdef LEANTO_AVX2
+const Kernels& avx2_kernels();
+#endif
+
+const Kernels& kernels();             // the chosen set
+bool choose_isa(const char* name);    // false if this machine has no such set
+
+}  // namespace leanto
