@@ -1,0 +1,179 @@
+"""The local model: prompt in, a stream of tokens with their evidence out.
+
+The arithmetic of a step is one native call in leanto_kernels; this file holds the order of things around it: encode, prefill,
+step, decode, stop. Knows nothing of clouds, policies or devices.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from leanto_kernels import Cache, Model, sample
+from numpy.typing import NDArray
+
+from leanto_edge.architecture import ModelShape
+from leanto_edge.artifact import Artifact, read_artifact
+from leanto_edge.calls import CallConstraint, CallForm, CallSchema, normalise
+from leanto_edge.errors import ArtifactError, PromptError
+from leanto_edge.generation import Completion, FinishReason, GenerationRequest, SamplingParams, Task, Token
+from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer
+
+SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more than it gives
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a caller may want to know of a loaded model. `confidence` is the calibration that came with it, per task."""
+
+    name: str
+    build_hash: str
+    architecture: str
+    parameters: int
+    stored_bytes: int
+    bits_per_weight: float
+    context_length: int
+    vocab_size: int
+    tasks: tuple[Task, ...]
+    confidence: Mapping[str, Any]
+
+
+class Engine:
+    """A loaded model. Thread-safe: any number of generations may run at once, each with its own cache."""
+
+    def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
+        self.shape = ModelShape.from_config(artifact.path, artifact.config)
+        self.tokenizer = Tokenizer(artifact.path / "tokenizer.json", self.shape.bos_id)
+        if self.tokenizer.vocab_size > self.shape.vocab_size:
+            raise ArtifactError(artifact.path, "the tokenizer has more pieces than the model; they do not belong together")
+        try:
+            self.model = Model(self.shape.kernel_config(), dict(artifact.matrices), dict(artifact.tensors))
+        except ValueError as error:
+            raise ArtifactError(artifact.path, f"{error}; fetch the artifact again") from None
+        self._form = self._call_form(artifact.path / "calls.json")
+        self.info = self._describe(artifact)
+        self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else os.cpu_count() or 1)
+
+    def generate(self, request: GenerationRequest) -> Iterator[Token]:
+        """Tokens as they are made; closing the iterator stops the work. Raises PromptError before the first token."""
+        if request.task == "call":
+            return self._call(request)
+        return self._text(request)
+
+    def complete(self, request: GenerationRequest) -> Completion:
+        """The same, collected."""
+        tokens = tuple(self.generate(request))
+        return Completion("".join(token.text for token in tokens), tokens, tokens[-1].finish_reason or "length")
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Logits (n, vocab) float32 after each of `ids` (n,), BOS included by the caller."""
+        self._check_length(len(ids), 0)
+        return self.model.logits(self.model.new_cache(len(ids)), np.asarray(ids, np.int32), self._threads)
+
+    def _text(self, request: GenerationRequest) -> Iterator[Token]:
+        self._check_text(request.prompt)
+        ids = self.tokenizer.encode(request.prompt + request.prefix)
+        decoder = StreamDecoder(self.tokenizer, ids)
+        matcher = StopMatcher(request.sampling.stop)
+        budget = self._check_length(len(ids), request.sampling.max_tokens)
+
+        def stream() -> Iterator[Token]:
+            for made, (token, evidence) in enumerate(self._steps(ids, request.sampling, budget), start=1):
+                ended = token in self.shape.eos_ids
+                text = matcher.push("" if ended else decoder.push(token))
+                reason: FinishReason | None = "stop" if ended or matcher.stopped else "length" if made == budget else None
+                if reason is not None:
+                    text += matcher.push(decoder.flush()) + matcher.flush()
+                yield Token(token, text, *evidence, finish_reason=reason)
+                if reason is not None:
+                    return
+
+        return stream()
+
+    def _call(self, request: GenerationRequest) -> Iterator[Token]:
+        form = self._form
+        if form is None:
+            raise PromptError(f"the model {self.info.name} has no call schema; use task 'text'")
+        self._check_text(normalise(request.prompt))
+        ids = form.prompt(request.prompt)
+        constraint = form.constraint(request.prompt)
+        budget = self._check_length(len(ids), request.sampling.max_tokens)
+
+        def stream() -> Iterator[Token]:
+            made: list[int] = []
+            for token, evidence in self._steps(ids, request.sampling, budget, constraint):
+                made.append(token)
+                text = form.decode(made).to_json() if constraint.done else ""
+                reason: FinishReason | None = "stop" if constraint.done else "length" if len(made) == budget else None
+                yield Token(token, text, *evidence, finish_reason=reason)
+                if reason is not None:
+                    return
+
+        return stream()
+
+    def _steps(
+        self, ids: Sequence[int], sampling: SamplingParams, budget: int, constraint: CallConstraint | None = None
+    ) -> Iterator[tuple[int, tuple[float, float, float]]]:
+        """(token, (logprob, margin, entropy)) without end; the caller decides when to stop, at most `budget` tokens on."""
+        random = np.random.default_rng(secrets.randbits(64) if sampling.seed is None else sampling.seed)
+        how = (sampling.temperature, sampling.top_p, sampling.top_k)
+        cache: Cache = self.model.new_cache(len(ids) + budget)
+        logits = self.model.prefill(cache, np.asarray(ids, np.int32), self._threads)
+        token, *evidence = sample(logits, *how, random.random(), constraint.allowed() if constraint else None)
+        while True:
+            if constraint:
+                constraint.push(token)
+            yield token, (evidence[0], evidence[1], evidence[2])
+            allowed = constraint.allowed() if constraint else None
+            token, *evidence = self.model.step(cache, token, *how, random.random(), allowed, self._threads)
+
+    def _check_text(self, prompt: str) -> None:
+        if not prompt.strip():
+            raise PromptError("the prompt is empty; say what you want")
+        if not prompt.isprintable() and any("\ud800" <= char <= "\udfff" for char in prompt):
+            raise PromptError("the prompt is not valid UTF-8; send text")
+        if len(prompt) > self.shape.context_length * self.tokenizer.longest_piece:
+            raise PromptError(f"the prompt has {len(prompt)} characters, more than the context can hold; shorten it")
+
+    def _check_length(self, prompt_tokens: int, max_tokens: int) -> int:
+        """How many tokens may follow: `max_tokens`, or what the context leaves."""
+        room = self.shape.context_length - prompt_tokens
+        if prompt_tokens < 1 or room < min(max_tokens, 1):
+            raise PromptError(f"the prompt has {prompt_tokens} tokens, the context holds {self.shape.context_length}; shorten it")
+        return min(max_tokens, room)
+
+    def _call_form(self, path: Path) -> CallForm | None:
+        if not path.is_file():
+            return None
+        try:
+            return CallForm(CallSchema.from_json(path.read_text()), self.tokenizer.raw)
+        except ValueError as error:
+            raise ArtifactError(path, f"{error}; fetch the artifact again") from None
+
+    def _describe(self, artifact: Artifact) -> ModelInfo:
+        manifest = artifact.manifest
+        return ModelInfo(
+            name=manifest["name"],
+            build_hash=artifact.build_hash,
+            architecture=self.shape.architecture,
+            parameters=manifest["parameters"],
+            stored_bytes=manifest["stored_bytes"],
+            bits_per_weight=manifest["bits_per_weight"],
+            context_length=self.shape.context_length,
+            vocab_size=self.shape.vocab_size,
+            tasks=("text",) if self._form is None else ("call", "text"),
+            confidence=manifest.get("confidence", {}),
+        )
+
+
+def load(path: str | Path, *, threads: int | None = None) -> Engine:
+    """Map the artifact (or plain Hugging Face Llama folder) at `path`.
+
+    `threads` None chooses by the model's size. Raises ArtifactError, UnsupportedModelError.
+    """
+    return Engine(read_artifact(Path(path)), threads=threads)

@@ -1,0 +1,31 @@
+"""What can go wrong on the edge. Each message is one line: what happened, where, what to do.
+
+EdgeError
+├── ArtifactError            the model's files are missing, truncated, tampered with or of another version
+│   └── UnsupportedModelError    the files are sound, but this engine does not run that architecture
+└── PromptError              the request itself: empty, too long for the context, not text, a task the model lacks
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class EdgeError(Exception):
+    """Anything that leanto_edge raises on purpose."""
+
+
+class ArtifactError(EdgeError):
+    """The artifact at `path` cannot be used."""
+
+    def __init__(self, path: str | Path, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = Path(path)
+
+
+class UnsupportedModelError(ArtifactError):
+    """The artifact is sound but asks for something that the engine does not do."""
+
+
+class PromptError(EdgeError):
+    """The prompt or the request cannot be run as it stands."""

@@ -1,0 +1,159 @@
+"""Which matrices and tensors a model of a given shape consists of, and how each kind of matrix is stored.
+
+The one place that knows the tensor names of the format (docs/format.md). Knows nothing of files or arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from leanto_edge.architecture import ModelShape
+
+Kind = Literal["trellis", "int8", "dense"]
+
+FORMAT = 1
+WINDOW = 12  # bits of a trellis window
+BLOCK = 256  # rows of a tail-biting block
+ROW_GROUP = 8  # trellis rows are padded to a multiple of this
+COLUMN_GROUP = 32  # columns of codes are padded to a multiple of this
+SEED_LIMIT = 1 << 63
+EMBEDDING = "model.embed_tokens"
+HEAD = "lm_head"
+
+# Matrices of a layer that read the same input, and so share its rotation and its Hessian.
+SHARED_INPUTS = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
+)
+
+
+def padded(size: int, multiple: int) -> int:
+    """`size` rounded up to a multiple."""
+    return -(-size // multiple) * multiple
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What a stored tensor must look like; `dtypes` are safetensors names."""
+
+    dtypes: frozenset[str]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixSpec:
+    """How one matrix (rows, cols) is stored. `bits` per weight of the codes: 1..4 trellis, 8 int8, 32 dense. Seed 0: no rotation."""
+
+    kind: Kind
+    bits: int
+    rows: int
+    cols: int
+    rank: int = 0
+    in_seed: int = 0
+    out_seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError with the reason if no reader could make sense of this."""
+        numbers = (self.bits, self.rows, self.cols, self.rank, self.in_seed, self.out_seed)
+        if any(type(number) is not int for number in numbers):
+            raise ValueError("a number is not an integer")
+        if self.bits not in {"trellis": (1, 2, 3, 4), "int8": (8,), "dense": (32,)}.get(self.kind, ()):
+            raise ValueError(f"{self.bits} bits of kind {self.kind!r} do not exist")
+        if not (0 < self.rows < 1 << 24 and 0 < self.cols < 1 << 24 and 0 <= self.rank <= min(self.rows, self.cols)):
+            raise ValueError("a size is out of range")
+        if not (0 <= self.in_seed < SEED_LIMIT and 0 <= self.out_seed < SEED_LIMIT):
+            raise ValueError("a seed is not in [0, 2^63)")
+        if self.kind == "dense" and (self.rank or self.in_seed or self.out_seed):
+            raise ValueError("a dense matrix has neither rank nor seeds")
+
+    @classmethod
+    def from_json(cls, value: object) -> MatrixSpec:
+        """Parse an entry of `quantization_config.matrices`; ValueError with the reason."""
+        if not isinstance(value, dict):
+            raise ValueError("the entry is not an object")
+        try:
+            return cls(**value)
+        except TypeError:
+            raise ValueError("a key is unknown or missing") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry of `quantization_config.matrices`, and what leanto_kernels.Model reads."""
+        return asdict(self)
+
+    def tensors(self, module: str) -> dict[str, TensorSpec]:
+        """The tensors that store this matrix, by name."""
+        if self.kind == "dense":
+            return {f"{module}.weight": TensorSpec(frozenset({"F32", "F16", "BF16"}), (self.rows, self.cols))}
+        width = padded(self.cols, COLUMN_GROUP)
+        found = {f"{module}.scales": TensorSpec(frozenset({"F32", "F16"}), (self.rows,))}
+        if self.kind == "int8":
+            found[f"{module}.codes"] = TensorSpec(frozenset({"I8"}), (self.rows, width))
+        else:
+            found[f"{module}.codes"] = TensorSpec(frozenset({"U8"}), (padded(self.rows, ROW_GROUP) * self.bits // 8, width))
+            found[f"{module}.tables"] = TensorSpec(frozenset({"I8"}), (2, 16))
+        if self.rank:
+            found[f"{module}.left"] = TensorSpec(frozenset({"F16"}), (self.rows, self.rank))
+            found[f"{module}.right"] = TensorSpec(frozenset({"F16"}), (self.rank, self.cols))
+        return found
+
+
+def matrix_sizes(shape: ModelShape) -> dict[str, tuple[int, int]]:
+    """(rows, cols) of every weight matrix, by Hugging Face module name, in the order of the forward pass."""
+    hidden, wide = shape.hidden_size, shape.intermediate_size
+    queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    layer = {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (wide, hidden),
+        "mlp.up_proj": (wide, hidden),
+        "mlp.down_proj": (hidden, wide),
+    }
+    sizes = {EMBEDDING: (shape.vocab_size, hidden)}
+    for index in range(shape.num_layers):
+        sizes |= {f"model.layers.{index}.{name}": size for name, size in layer.items()}
+    if not shape.tie_embeddings:
+        sizes[HEAD] = (shape.vocab_size, hidden)
+    return sizes
+
+
+def norm_names(shape: ModelShape) -> list[str]:
+    """Tensors of the RMS norms, each (hidden_size,)."""
+    layers = [f"model.layers.{index}.{name}" for index in range(shape.num_layers) for name in ("input_layernorm", "post_attention_layernorm")]
+    return [f"{name}.weight" for name in (*layers, "model.norm")]
+
+
+def shared_input_groups(shape: ModelShape) -> Iterator[tuple[str, ...]]:
+    """Modules of the layers, grouped by the input that they share."""
+    for index in range(shape.num_layers):
+        for group in SHARED_INPUTS:
+            yield tuple(f"model.layers.{index}.{name}" for name in group)
+
+
+def check_matrices(shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> None:
+    """Raise ValueError unless `matrices` are those of `shape`, with seeds that the engine can use."""
+    sizes = matrix_sizes(shape)
+    different = sorted(set(sizes) ^ set(matrices))
+    if different:
+        raise ValueError(f"{different[0]} is {'missing' if different[0] in sizes else 'not a matrix of this model'}")
+    for name, size in sizes.items():
+        if (matrices[name].rows, matrices[name].cols) != size:
+            raise ValueError(f"{name} is {matrices[name].rows}x{matrices[name].cols}, the model needs {size[0]}x{size[1]}")
+    if matrices[EMBEDDING].out_seed:
+        raise ValueError(f"{EMBEDDING} must not be rotated on its rows")
+    for group in shared_input_groups(shape):
+        if len({matrices[name].in_seed for name in group}) > 1:
+            raise ValueError(f"{group[0]} and {group[1]} must share in_seed")
+
+
+def expected_tensors(shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> dict[str, TensorSpec]:
+    """Every tensor of the model file, by name."""
+    norm = TensorSpec(frozenset({"F32", "F16", "BF16"}), (shape.hidden_size,))
+    return {tensor: spec for name, matrix in matrices.items() for tensor, spec in matrix.tensors(name).items()} | {
+        name: norm for name in norm_names(shape)
+    }

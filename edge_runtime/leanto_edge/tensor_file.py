@@ -1,0 +1,90 @@
+"""Maps a safetensors file: every tensor becomes a read-only NumPy view of the file, nothing is copied.
+
+The safetensors library validates the header; this module only finds the bytes. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from leanto_edge.errors import ArtifactError
+
+Array = NDArray[np.generic]
+
+# BF16 has no NumPy dtype: it is viewed as the uint16 that holds its bits, and `as_float32` widens it.
+_DTYPES = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+}
+_TRUNCATED = "is truncated or not a safetensors file; fetch it again"
+
+
+class TensorFile(Mapping[str, Array]):
+    """The tensors of `path` by name. `dtypes` has the safetensors name of each one's type. Raises ArtifactError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = _map(path)
+        header, start = _header(path, self.bytes)
+        self.dtypes = {name: entry["dtype"] for name, entry in header.items()}
+        unknown = sorted(set(self.dtypes.values()) - set(_DTYPES))
+        if unknown:
+            raise ArtifactError(path, f"holds tensors of type {unknown[0]}; F32, F16, BF16, U8 and I8 are supported")
+        self._views = {name: _view(self.bytes, start, entry) for name, entry in header.items()}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]  # Iterator[str], as Mapping says
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def as_float32(self, name: str) -> NDArray[np.float32]:
+        """Tensor `name` as float32: the mapped view if it is stored so, else a widened copy."""
+        stored = self._views[name]
+        if self.dtypes[name] == "BF16":
+            return (stored.astype(np.uint32) << 16).view(np.float32)
+        return stored.astype(np.float32, copy=False)
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError:  # an empty file cannot be mapped
+        raise ArtifactError(path, _TRUNCATED) from None
+    except OSError as error:
+        raise ArtifactError(path, f"cannot be read ({error.strerror}); fetch it again") from None
+
+
+def _header(path: Path, data: mmap.mmap) -> tuple[dict[str, dict[str, object]], int]:
+    """The entries of the header and where the data starts, after the library has checked that they agree with the file."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError):
+        raise ArtifactError(path, _TRUNCATED) from None
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header.pop("__metadata__", None)
+    return header, 8 + size
+
+
+def _view(data: mmap.mmap, start: int, entry: Mapping[str, object]) -> Array:
+    dtype, shape, (begin, end) = _DTYPES[str(entry["dtype"])], entry["shape"], entry["data_offsets"]  # type: ignore[misc]
+    flat = np.frombuffer(data, np.uint8, end - begin, start + begin)
+    if (start + begin) % dtype.itemsize:
+        flat = flat.copy()  # the format does not demand alignment, the kernels do
+    return flat.view(dtype).reshape(shape)

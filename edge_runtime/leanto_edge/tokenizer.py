@@ -1,0 +1,110 @@
+"""Text to token ids and back, as a stream.
+
+Wraps a Hugging Face `tokenizer.json`. A user's text is never parsed as special tokens. Knows nothing of models or tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import tokenizers
+
+from leanto_edge.errors import ArtifactError
+
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # how a decoder shows bytes that do not yet make a character
+
+
+class Tokenizer:
+    """A `tokenizer.json` with its BOS id (None: the model has none)."""
+
+    def __init__(self, path: Path, bos_id: int | None) -> None:
+        try:
+            self.raw = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception for every fault of the file
+            raise ArtifactError(path, f"is not a readable tokenizer ({error}); fetch the artifact again") from None
+        self.raw.no_truncation()
+        self.raw.encode_special_tokens = True
+        self.bos_id = bos_id
+
+    @property
+    def vocab_size(self) -> int:
+        """Pieces, special ones included."""
+        return self.raw.get_vocab_size(with_added_tokens=True)
+
+    @cached_property
+    def longest_piece(self) -> int:
+        """Characters in the longest piece: no text of more than `n` times this fits `n` tokens."""
+        return max(len(piece) for piece in self.raw.get_vocab())
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text` with BOS in front, special tokens in the text taken as plain text."""
+        ids: list[int] = self.raw.encode(text).ids
+        if self.bos_id is not None and ids[:1] != [self.bos_id]:
+            ids.insert(0, self.bos_id)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids` without special tokens."""
+        return self.raw.decode(list(ids), skip_special_tokens=True)
+
+
+class StreamDecoder:
+    """Turns token ids into text as they come, and only into whole characters.
+
+    Decoding depends on the neighbours (leading spaces, multi-byte characters), so each new piece is read as the difference
+    between two decodings of a short window that starts in the `context` (ids that stand before the stream).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, context: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._window = list(context[-8:])
+        self._read = tokenizer.decode(self._window)
+
+    def push(self, token_id: int) -> str:
+        """The text that became readable with `token_id`, perhaps none."""
+        self._window.append(token_id)
+        text = self._tokenizer.decode(self._window)
+        if text.endswith(INCOMPLETE) and len(self._window) < 32:
+            return ""
+        new = text[len(self._read) :]
+        self._window = self._window[-8:]
+        self._read = self._tokenizer.decode(self._window)
+        return new
+
+    def flush(self) -> str:
+        """What is left at the end: bytes that never became a character show as U+FFFD."""
+        return self._tokenizer.decode(self._window)[len(self._read) :]
+
+
+class StopMatcher:
+    """Lets text through until one of the stop texts appears, holding back only what could still become one."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = tuple(stop)
+        self._held = ""
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """The part of all text so far that is safe to show and was not shown before."""
+        self._held += text
+        starts = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
+        if starts:
+            self.stopped = True
+            return self._release(min(starts))
+        keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
+        return self._release(len(self._held) - keep)
+
+    def flush(self) -> str:
+        """What was held back, when generation ended by itself."""
+        return "" if self.stopped else self._release(len(self._held))
+
+    def _release(self, count: int) -> str:
+        shown, self._held = self._held[:count], self._held[count:]
+        return shown
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest proper prefix of `stop` that `text` ends with."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
