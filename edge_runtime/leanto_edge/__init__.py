@@ -1,7 +1,7 @@
 """leanto_edge: the local model. Maps a compressed artifact and runs it through leanto_kernels, with evidence for every token.
 
-    engine = leanto_edge.load(leanto_edge.embedded())
-    engine.complete(GenerationRequest("turn off the kitchen lights", task="call")).text
+engine = leanto_edge.load(leanto_edge.embedded())
+engine.complete(GenerationRequest("turn off the kitchen lights", task="call")).text
 """
 
 from __future__ import annotations

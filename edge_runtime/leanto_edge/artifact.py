@@ -239,7 +239,9 @@ def _model_tensors(weights: TensorFile, shape: ModelShape, matrices: Mapping[str
             raise ArtifactError(weights.path, f"lacks the tensor {name}; {_AGAIN}")
         if weights[name].shape != spec.shape or weights.dtypes[name] not in spec.dtypes:
             found = f"{weights.dtypes[name]} {list(weights[name].shape)}"
-            raise ArtifactError(weights.path, f"holds {name} as {found} instead of {'/'.join(sorted(spec.dtypes))} {list(spec.shape)}; {_AGAIN}")
+            raise ArtifactError(
+                weights.path, f"holds {name} as {found} instead of {'/'.join(sorted(spec.dtypes))} {list(spec.shape)}; {_AGAIN}"
+            )
         dense = name.endswith(".weight")
         tensors[name] = weights.as_float32(name) if dense else weights[name]
         if not dense:

@@ -89,9 +89,10 @@ class CallForm:
         self.schema = schema
         self.tokenizer = tokenizer
         tokenizer.encode_special_tokens = True  # what a user types is text, whatever it looks like
-        self.bos, self.eos, self.user, self.call = (tokenizer.token_to_id(token) for token in (BOS, EOS, USER, CALL))
-        self.intents = {name: tokenizer.token_to_id(f"<intent:{name}>") for name in schema.intents}
-        self.slots = {name: tokenizer.token_to_id(f"<slot:{name}>") for name in schema.slots}
+        ids: dict[str, int] = {token: tokenizer.token_to_id(token) for token in schema.special_tokens}
+        self.bos, self.eos, self.user, self.call = ids[BOS], ids[EOS], ids[USER], ids[CALL]
+        self.intents = {name: ids[f"<intent:{name}>"] for name in schema.intents}
+        self.slots = {name: ids[f"<slot:{name}>"] for name in schema.slots}
         self.intent_of = {token: name for name, token in self.intents.items()}
         self.slot_of = {token: name for name, token in self.slots.items()}
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from leanto_kernels import Cache, Model, sample
 from numpy.typing import NDArray
 
 from leanto_edge.architecture import ModelShape
@@ -23,6 +22,7 @@ from leanto_edge.calls import CallConstraint, CallForm, CallSchema, normalise
 from leanto_edge.errors import ArtifactError, PromptError
 from leanto_edge.generation import Completion, FinishReason, GenerationRequest, SamplingParams, Task, Token
 from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer
+from leanto_kernels import Cache, Model, sample
 
 SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more than it gives
 

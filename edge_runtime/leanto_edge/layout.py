@@ -124,7 +124,9 @@ def matrix_sizes(shape: ModelShape) -> dict[str, tuple[int, int]]:
 
 def norm_names(shape: ModelShape) -> list[str]:
     """Tensors of the RMS norms, each (hidden_size,)."""
-    layers = [f"model.layers.{index}.{name}" for index in range(shape.num_layers) for name in ("input_layernorm", "post_attention_layernorm")]
+    layers = [
+        f"model.layers.{index}.{name}" for index in range(shape.num_layers) for name in ("input_layernorm", "post_attention_layernorm")
+    ]
     return [f"{name}.weight" for name in (*layers, "model.norm")]
 
 
@@ -154,6 +156,6 @@ def check_matrices(shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> Non
 def expected_tensors(shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> dict[str, TensorSpec]:
     """Every tensor of the model file, by name."""
     norm = TensorSpec(frozenset({"F32", "F16", "BF16"}), (shape.hidden_size,))
-    return {tensor: spec for name, matrix in matrices.items() for tensor, spec in matrix.tensors(name).items()} | {
-        name: norm for name in norm_names(shape)
-    }
+    return {tensor: spec for name, matrix in matrices.items() for tensor, spec in matrix.tensors(name).items()} | dict.fromkeys(
+        norm_names(shape), norm
+    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
+
 from leanto_edge.calls import Call, CallForm, CallSchema, normalise
 
 Row = dict[str, Any]

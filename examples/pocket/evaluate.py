@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import corpus
-import leanto_edge
 import numpy as np
+
+import leanto_edge
 from leanto_edge import Completion, Engine, GenerationRequest, SamplingParams
 from leanto_edge.calls import normalise
 

@@ -58,6 +58,7 @@ class Layer(nn.Module):
         self.input_layernorm, self.post_attention_layernorm = (nn.RMSNorm(size.hidden, EPSILON) for _ in range(2))
 
     def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        """The next residual stream; cosine and sine: (tokens, width)."""
         size, (batch, tokens, _) = self.size, x.shape
         h = self.input_layernorm(x)
         q, k, v = (proj(h).view(batch, tokens, -1, size.width).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
@@ -88,6 +89,7 @@ class Decoder(nn.Module):
                 nn.init.normal_(weight, 0.0, 0.02 / (math.sqrt(2 * size.layers) if residual else 1))
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Hidden states (batch, tokens, hidden) of ids (batch, tokens)."""
         x = F.dropout(self.embed_tokens(ids), self.size.dropout / 2, self.training)
         for layer in self.layers:
             x = layer(x, self.cosine[: ids.shape[1]], self.sine[: ids.shape[1]])

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import corpus
-import leanto_edge
 from evaluate import answer, is_exact, scores
+from tokenizers import Tokenizer
+
+import leanto_edge
 from leanto.confidence import fit
 from leanto_edge.artifact import annotate_artifact
 from leanto_edge.calls import CallForm, CallSchema
 from leanto_edge.compress import compress
-from tokenizers import Tokenizer
 
 CALIBRATION_COMMANDS, CALIBRATION_STORIES = 6000, 300
 PRECISION = 0.95  # of the answers that pocket keeps, as measured on the validation split
@@ -73,14 +74,10 @@ def table(before: dict[str, Any], after: dict[str, Any], manifest: dict[str, Any
         lines.append(
             f"| exact match, {source} | {before['exact_match_by_source'][source]:.3f} | {after['exact_match_by_source'][source]:.3f} |"
         )
-    lines += [
-        "",
-        f"{manifest['parameters']:,} parameters, {manifest['stored_bytes']:,} bytes on disk in all, {manifest['bits_per_weight']:.2f} bits per weight "
-        "with everything in the weight file counted.",
-        "",
-        f"Confidence in a call (validation split, out of fold): AUROC {confidence['auroc']:.3f}, expected calibration error {confidence['ece']:.3f}, "
-        f"threshold {confidence['threshold']:.3f} for {PRECISION:.0%} of kept answers exactly right.",
-    ]
+    size = f"{manifest['parameters']:,} parameters, {manifest['stored_bytes']:,} bytes on disk in all"
+    lines += ["", f"{size}, {manifest['bits_per_weight']:.2f} bits per weight with everything in the weight file counted.", ""]
+    quality = f"AUROC {confidence['auroc']:.3f}, expected calibration error {confidence['ece']:.3f}"
+    lines += [f"Confidence in a call (validation split, out of fold): {quality}, threshold {confidence['threshold']:.3f}."]
     return "\n".join(lines) + "\n"
 
 

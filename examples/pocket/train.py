@@ -16,9 +16,10 @@ from pathlib import Path
 import corpus
 import torch
 import torch.nn.functional as F
-from leanto_edge.calls import CallForm
 from model import SIZES, Decoder, export
 from torch import Tensor
+
+from leanto_edge.calls import CallForm
 
 PRETRAINING = 0.2  # share of the time
 COMMANDS = 0.87  # share of batches after it

@@ -6,10 +6,13 @@ import pytest
 import tokenizers
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from leanto_edge.calls import Call, CallForm, CallSchema, normalise
 
 SCHEMA = CallSchema({"alarm_set": ("date", "time"), "play_music": ("artist_name", "song_name"), "none": ()})
-WORDS = st.lists(st.sampled_from(["wake", "me", "at", "six", "june's", "play", "queen", "u. s. d", "ångström", "东京", "🎵"]), min_size=1, max_size=9)
+WORDS = st.lists(
+    st.sampled_from(["wake", "me", "at", "six", "june's", "play", "queen", "u. s. d", "ångström", "东京", "🎵"]), min_size=1, max_size=9
+)
 
 
 @pytest.fixture(scope="module")

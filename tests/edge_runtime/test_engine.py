@@ -8,9 +8,10 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import leanto_edge
 import numpy as np
 import pytest
+
+import leanto_edge
 from leanto_edge import ArtifactError, Engine, GenerationRequest, PromptError, SamplingParams, UnsupportedModelError
 
 LOGIT_BOUND = 1e-3  # against transformers in float32

@@ -8,6 +8,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+
 from leanto_edge.errors import ArtifactError
 from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer
 
