@@ -1,7 +1,7 @@
 """Train the default trellis codebooks for a standard normal source and print them as integer tables.
 
 Alternates Viterbi paths with weighted least squares for the 32 table entries, then rounds to int8 by coordinate descent.
-NumPy alone; `python kernels/train_codebook.py 2` takes about two minutes per bit width. Knows nothing of models.
+NumPy alone; `python kernels/train_codebook.py 2` takes about two minutes. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def train(bits: int, rng: np.random.Generator, restarts: int, iterations: int) -
             x = rng.standard_normal((256, columns), np.float32)
             path = viterbi(x, expand(theta), bits)
             normal, right = statistics(x, path)
-            theta = np.linalg.solve(normal + 0.01 * np.eye(32), right)
+            theta = np.asarray(np.linalg.solve(normal + 0.01 * np.eye(32), right), np.float64)
         x = rng.standard_normal((256, 64), np.float32)
         return float(np.square(x - expand(theta)[viterbi(x, expand(theta), bits)]).mean()), theta
 
@@ -109,8 +109,8 @@ def round_to_int8(theta: npt.NDArray[np.float64], bits: int, rng: np.random.Gene
 def main() -> None:
     """Train the bit widths named on the command line and print tables, unit and tail-biting mean squared error."""
     for bits in [int(a) for a in sys.argv[1:]] or [1, 2, 3, 4]:
-        rng = np.random.default_rng(bits)
-        theta = train(bits, rng, restarts=12, iterations=16)
+        rng = np.random.default_rng(bits + 10)
+        theta = train(bits, rng, restarts=40, iterations=16)
         tables, unit = round_to_int8(theta, bits, rng)
         x = np.random.default_rng(99).standard_normal((256, 512), np.float32)
         errors = [float(np.square(x - v[tail_biting(x, v, bits)]).mean()) for v in (expand(theta), expand(tables.ravel() * unit))]

@@ -108,7 +108,7 @@ def rotate_transpose(x: Floats, seed: int) -> Floats:
 def rms_norm(x: Floats, weight: Floats, epsilon: float) -> Floats:
     """x / sqrt(mean(x²) + epsilon) · weight; RMS_NORM_BOUND."""
     mean = np.mean(np.square(x.astype(np.float64)), axis=-1, keepdims=True)
-    return (x / np.sqrt(mean + epsilon) * weight).astype(np.float32)
+    return np.asarray(x / np.sqrt(mean + epsilon) * weight, np.float32)
 
 
 def rope(x: Floats, position: int, theta: float) -> Floats:
@@ -130,13 +130,13 @@ def attention(query: Floats, key: Floats, value: Floats) -> Floats:
     scores = np.einsum("nhd,thd->hnt", query.astype(np.float64), np.repeat(key, group, 1)) / np.sqrt(dimension)
     future = np.arange(len(key))[None, :] > np.arange(len(key) - n, len(key))[:, None]
     weights = np.exp(np.where(future, -np.inf, scores) - scores.max(-1, keepdims=True, where=~future, initial=-np.inf))
-    return np.einsum("hnt,thd->nhd", weights / weights.sum(-1, keepdims=True), np.repeat(value, group, 1)).astype(np.float32)
+    return np.asarray(np.einsum("hnt,thd->nhd", weights / weights.sum(-1, keepdims=True), np.repeat(value, group, 1)), np.float32)
 
 
 def gated_mlp(gate: Floats, up: Floats) -> Floats:
-    """silu(gate) · up; GATED_MLP_BOUND."""
+    """silu(gate) · up; GATED_MLP_BOUND relative to |gate · up|."""
     g = gate.astype(np.float64)
-    return (g / (1 + np.exp(-g)) * up).astype(np.float32)
+    return np.asarray(g / (1 + np.exp(-g)) * up, np.float32)
 
 
 def sample(
@@ -163,46 +163,58 @@ def sample(
     return token, float(log_p[token]), float(log_p[token] - others.max()), float(-(np.exp(log_p) * log_p).sum())
 
 
-def product(form: Mapping[str, int | str], tensors: Mapping[str, npt.NDArray[np.generic]], module: str, x: Floats) -> Floats:
+Form = Mapping[str, int | str]
+Tensors = Mapping[str, npt.NDArray[np.generic]]
+
+
+def part(tensors: Tensors, name: str) -> Floats:
+    """One tensor in float32."""
+    return np.asarray(tensors[name], np.float32)
+
+
+def integers(form: Form, tensors: Tensors, module: str) -> npt.NDArray[np.int8]:
+    """Values (rows, n_pad) of an int8 or trellis matrix before its row scales."""
+    codes = tensors[f"{module}.codes"]
+    if form["kind"] == "int8":
+        return np.asarray(codes, np.int8)
+    tables = np.asarray(tensors[f"{module}.tables"], np.int8)
+    return decode_trellis(np.asarray(codes, np.uint8), tables, int(form["bits"]), int(form["rows"]))
+
+
+def product(form: Form, tensors: Tensors, module: str, x: Floats) -> Floats:
     """One matrix of a model times x (tokens, cols): rotate, multiply, add L·R, rotate back."""
-    rows, cols = int(form["rows"]), int(form["cols"])
     inside = rotate(x, int(form.get("in_seed", 0)))
     if form["kind"] == "dense":
-        y = gemv_dense(np.asarray(tensors[f"{module}.weight"], np.float32), inside)
+        y = gemv_dense(part(tensors, f"{module}.weight"), inside)
     else:
-        padded = np.zeros((len(x), -(-cols // COLUMN_LANES) * COLUMN_LANES), np.int8)
+        values = integers(form, tensors, module)
+        codes = np.zeros((len(x), values.shape[1]), np.int8)
         scales = np.empty((len(x), 1), np.float32)
         for t, row in enumerate(inside):
-            padded[t, :cols], scales[t] = quantize_activations(row)
-        codes = np.asarray(tensors[f"{module}.codes"])
-        if form["kind"] == "trellis":
-            codes = decode_trellis(codes, np.asarray(tensors[f"{module}.tables"], np.int8), int(form["bits"]), rows)
-        y = gemv_int8(codes, padded) * (scales * np.asarray(tensors[f"{module}.scales"], np.float32))
+            codes[t, : len(row)], scales[t] = quantize_activations(row)
+        y = gemv_int8(values, codes).astype(np.float32) * (scales * part(tensors, f"{module}.scales"))
     if form.get("rank"):
-        right, left = (np.asarray(tensors[f"{module}.{side}"], np.float32) for side in ("right", "left"))
-        y = y + inside @ right.T @ left.T
-    return rotate_transpose(y.astype(np.float32), int(form.get("out_seed", 0)))
+        y = y + np.asarray(inside @ part(tensors, f"{module}.right").T @ part(tensors, f"{module}.left").T, np.float32)
+    return rotate_transpose(y, int(form.get("out_seed", 0)))
 
 
-def embedding(form: Mapping[str, int | str], tensors: Mapping[str, npt.NDArray[np.generic]], ids: npt.NDArray[np.int32]) -> Floats:
+def embedding(form: Form, tensors: Tensors, ids: npt.NDArray[np.int32]) -> Floats:
     """Rows of the embedding matrix, (tokens, cols)."""
-    module, rows, cols = "model.embed_tokens", int(form["rows"]), int(form["cols"])
+    module = "model.embed_tokens"
     if form["kind"] == "dense":
-        table = np.asarray(tensors[f"{module}.weight"], np.float32)
+        table = part(tensors, f"{module}.weight")
     else:
-        codes = np.asarray(tensors[f"{module}.codes"])
-        if form["kind"] == "trellis":
-            codes = decode_trellis(codes, np.asarray(tensors[f"{module}.tables"], np.int8), int(form["bits"]), rows)
-        table = codes[:, :cols] * np.asarray(tensors[f"{module}.scales"], np.float32)[:, None]
+        values = integers(form, tensors, module)[:, : int(form["cols"])]
+        table = values.astype(np.float32) * part(tensors, f"{module}.scales")[:, None]
     if form.get("rank"):
-        table = table + np.asarray(tensors[f"{module}.left"], np.float32) @ np.asarray(tensors[f"{module}.right"], np.float32)
-    return rotate_transpose(table[ids].astype(np.float32), int(form.get("in_seed", 0)))
+        table = table + part(tensors, f"{module}.left") @ part(tensors, f"{module}.right")
+    return rotate_transpose(table[ids], int(form.get("in_seed", 0)))
 
 
 def model_logits(
     config: Mapping[str, int | float | bool],
-    matrices: Mapping[str, Mapping[str, int | str]],
-    tensors: Mapping[str, npt.NDArray[np.generic]],
+    matrices: Mapping[str, Form],
+    tensors: Tensors,
     ids: npt.NDArray[np.int32],
 ) -> Floats:
     """Logits (tokens, vocab_size) of a whole model without a cache."""
@@ -211,7 +223,7 @@ def model_logits(
         return product(matrices[module], tensors, module, x)
 
     def norm(name: str, x: Floats) -> Floats:
-        return rms_norm(x, np.asarray(tensors[f"{name}.weight"], np.float32), float(config["rms_norm_eps"]))
+        return rms_norm(x, part(tensors, f"{name}.weight"), float(config["rms_norm_eps"]))
 
     def heads(x: Floats) -> Floats:
         return x.reshape(len(ids), -1, int(config["head_dim"]))

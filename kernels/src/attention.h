@@ -30,6 +30,28 @@ template <class L> float exponentiate(float* x, size_t n) {
     return L::sum(total) + rest;
 }
 
+// out = factor · sum_k weights[k] value[k], by runs of 32 so that each weight is broadcast for four vectors.
+template <class L>
+void weighted_sum(const float* weights, float factor, const float* value, size_t keys, size_t stride, size_t head_dim, float* out) {
+    const auto scale = L::broadcast(factor);
+    size_t i = 0;
+    for (; i + 32 <= head_dim; i += 32) {
+        typename L::Floats sums[4];
+        for (auto& sum : sums) sum = L::broadcast(0.0f);
+        for (size_t k = 0; k < keys; ++k) {
+            const auto weight = L::broadcast(weights[k]);
+            for (int j = 0; j < 4; ++j) sums[j] = L::multiply_add(weight, L::load(value + k * stride + i + 8 * j), sums[j]);
+        }
+        for (int j = 0; j < 4; ++j) L::store(out + i + 8 * j, L::multiply(sums[j], scale));
+    }
+    each_lane<L>(head_dim - i, [&](size_t j, size_t width) {
+        auto sum = L::broadcast(0.0f);
+        for (size_t k = 0; k < keys; ++k)
+            sum = L::multiply_add(L::broadcast(weights[k]), load_lane<L>(value + k * stride + i + j, width), sum);
+        store_lane<L>(out + i + j, L::multiply(sum, scale), width);
+    });
+}
+
 template <class L>
 void attend(const float* query, const float* key, const float* value, size_t keys, size_t stride, size_t head_dim, float* scores,
             float* out) {
@@ -45,13 +67,7 @@ void attend(const float* query, const float* key, const float* value, size_t key
         float_rows<L>(key + t * stride, stride, head_dim, query, product);
         scores[t] = product[0] * scale;
     }
-    const auto normalize = L::broadcast(1.0f / exponentiate<L>(scores, keys));
-    each_lane<L>(head_dim, [&](size_t i, size_t width) {
-        auto sum = L::broadcast(0.0f);
-        for (size_t k = 0; k < keys; ++k)
-            sum = L::multiply_add(L::broadcast(scores[k]), load_lane<L>(value + k * stride + i, width), sum);
-        store_lane<L>(out + i, L::multiply(sum, normalize), width);
-    });
+    weighted_sum<L>(scores, 1.0f / exponentiate<L>(scores, keys), value, keys, stride, head_dim, out);
 }
 
 template <class L> void softmax_sums(const float* x, size_t n, float max, double* total, double* moment) {

@@ -83,7 +83,8 @@ NewArray<float> gemv_dense(const nb::ndarray<nb::ro, nb::c_contig, nb::device::c
     const size_t rows = weight.shape(0), columns = weight.shape(1), tokens = count_vectors(x, columns);
     auto y = new_array<float>(product_shape(x, rows));
     const nb::gil_scoped_release release;
-    if (half) kernels().half_product(static_cast<const uint16_t*>(weight.data()), columns, x.data(), tokens, 0, rows, y.data(), rows, false);
+    if (half)
+        kernels().half_product(static_cast<const uint16_t*>(weight.data()), columns, x.data(), tokens, 0, rows, y.data(), rows, false);
     else kernels().dense_product(static_cast<const float*>(weight.data()), columns, x.data(), tokens, 0, rows, y.data(), rows);
     return y;
 }
@@ -138,7 +139,8 @@ NewArray<float> rope(const Array<float>& x, size_t position, float theta) {
 }
 
 NewArray<float> attention(const Array<float>& query, const Array<float>& key, const Array<float>& value) {
-    demand(query.ndim() == 3 && key.ndim() == 3 && shape_of(key) == shape_of(value), "query, key and value must have three axes, key as value");
+    demand(query.ndim() == 3 && key.ndim() == 3 && shape_of(key) == shape_of(value),
+           "query, key and value must have three axes, key as value");
     const size_t tokens = query.shape(0), heads = query.shape(1), d = query.shape(2), context = key.shape(0), kv_heads = key.shape(1);
     demand(key.shape(2) == d && d > 0 && kv_heads > 0 && heads % kv_heads == 0, "heads must be a multiple of kv_heads and share head_dim");
     demand(context >= tokens, "there must be at least as many keys as queries");
@@ -146,8 +148,8 @@ NewArray<float> attention(const Array<float>& query, const Array<float>& key, co
     std::vector<float> scores(context);
     for (size_t i = 0; i < tokens * heads; ++i) {
         const size_t offset = i % heads / (heads / kv_heads) * d;
-        kernels().attend(query.data() + i * d, key.data() + offset, value.data() + offset, context - tokens + i / heads + 1, kv_heads * d, d,
-                         scores.data(), out.data() + i * d);
+        kernels().attend(query.data() + i * d, key.data() + offset, value.data() + offset, context - tokens + i / heads + 1, kv_heads * d,
+                         d, scores.data(), out.data() + i * d);
     }
     return out;
 }
@@ -195,7 +197,8 @@ void bind_kernels(nanobind::module_& module) {
                "scale 0, one that is not finite gives zeros and scale NaN.");
     module.def("rotate", &rotate_vectors<false>, "x"_a, "seed"_a, "R x along the last axis of x, float32; seed 0 is the identity.");
     module.def("rotate_transpose", &rotate_vectors<true>, "x"_a, "seed"_a, "The inverse of rotate: R transposed.");
-    module.def("rms_norm", &rms_norm, "x"_a, "weight"_a, "epsilon"_a, "x / sqrt(mean(x²) + epsilon) · weight along the last axis, float32.");
+    module.def("rms_norm", &rms_norm, "x"_a, "weight"_a, "epsilon"_a,
+               "x / sqrt(mean(x²) + epsilon) · weight along the last axis, float32.");
     module.def("rope", &rope, "x"_a, "position"_a, "theta"_a,
                "Rotary position embedding (rotate_half): x (tokens, heads, head_dim) float32, token t at position + t.");
     module.def("attention", &attention, "query"_a, "key"_a, "value"_a,

@@ -136,12 +136,13 @@ NewArray<float> logits(const BoundModel& bound, Cache& cache, const Array<int32_
     return out;
 }
 
-std::tuple<int32_t, double, double, double> step(const BoundModel& bound, Cache& cache, int32_t token, double temperature, double top_p,
+std::tuple<int32_t, double, double, double> step(const BoundModel& bound, Cache& cache, int64_t token, double temperature, double top_p,
                                                  int64_t top_k, double u, const std::optional<Array<int32_t>>& allowed, int threads) {
+    demand(token >= 0 && token <= INT32_MAX, "token id " + std::to_string(token) + " is outside the vocabulary");
     Allowed ids;
     if (allowed) ids = as_ids(*allowed);
     const nb::gil_scoped_release release;
-    const Sample s = bound.model.step(cache, token, {temperature, top_p, top_k, u}, ids, threads);
+    const Sample s = bound.model.step(cache, static_cast<int32_t>(token), {temperature, top_p, top_k, u}, ids, threads);
     return {s.token, s.logprob, s.margin, s.entropy};
 }
 

@@ -1,6 +1,7 @@
 // Keys and values of the tokens seen so far, and the scratch memory of a forward pass. One cache serves one call at a time.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -50,7 +51,8 @@ class Cache {
     float* values(size_t layer, size_t head) { return values_.get() + (layer * heads_ + head) * capacity_ * head_dim_; }
 
     const Model* model_;
-    size_t heads_, head_dim_, capacity_, length_ = 0;
+    size_t heads_, head_dim_, capacity_;
+    std::atomic<size_t> length_ = 0;  // written under in_use_, read by anyone
     std::unique_ptr<float[]> keys_, values_;
     Workspace work_;
     std::mutex in_use_;

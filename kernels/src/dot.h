@@ -39,10 +39,11 @@ void float_rows(const Weight* w, size_t row_stride, size_t columns, const float*
         const auto values = L::load(x + c);
         for (int r = 0; r < Rows; ++r) sums[r] = L::multiply_add(load_weights<L>(w + r * row_stride + c), values, sums[r]);
     }
-    for (int r = 0; r < Rows; ++r) {
-        y[r] = L::sum(sums[r]);
-        for (size_t tail = c; tail < columns; ++tail) y[r] += one_weight<L>(w + r * row_stride + tail) * x[tail];
-    }
+    if constexpr (Rows == 4) L::store_sums(y, sums);
+    else
+        for (int r = 0; r < Rows; ++r) y[r] = L::sum(sums[r]);
+    for (; c < columns; ++c)
+        for (int r = 0; r < Rows; ++r) y[r] += one_weight<L>(w + r * row_stride + c) * x[c];
 }
 
 template <class L, class Weight>

@@ -23,7 +23,7 @@ Forward::Forward(const Model& model, Cache& cache, size_t start, std::span<const
     const auto workers = static_cast<size_t>(threads_);
     work_.rotation_scratch.reserve(workers * widest);
     work_.tiles.resize(std::max(work_.tiles.size(), workers * w.most([](const Matrix& m) { return m.tile_bytes(); })));
-    work_.scores.reserve(workers * (start_ + tokens_));
+    work_.scores.reserve(workers * cache.capacity());
 }
 
 void Forward::run_layers() {
@@ -108,12 +108,12 @@ void Forward::turn_and_store(size_t layer) {
 }
 
 void Forward::attend(size_t layer) {
-    const size_t d = config_.head_dim, heads = config_.num_heads, group = heads / config_.num_kv_heads, context = start_ + tokens_;
+    const size_t d = config_.head_dim, heads = config_.num_heads, group = heads / config_.num_kv_heads;
     const float* query = work_.query.data.get();
     float* out = work_.attended.reserve(tokens_ * config_.query_size());
-    const int threads = threads_for(tokens_ * heads * context * d);
+    const int threads = threads_for(tokens_ * heads * (start_ + tokens_) * d);
     Pool::shared().run(threads, tokens_ * heads, 1, [&](size_t begin, size_t end, int worker) {
-        float* scores = work_.scores.data.get() + static_cast<size_t>(worker) * context;
+        float* scores = work_.scores.data.get() + static_cast<size_t>(worker) * cache_.capacity();
         for (size_t i = begin; i < end; ++i) {
             const size_t token = i / heads, shared = i % heads / group;
             kernels_.attend(query + i * d, cache_.keys(layer, shared), cache_.values(layer, shared), start_ + token + 1, d, d, scores,
@@ -150,37 +150,38 @@ void Forward::multiply(const float* x, std::initializer_list<Product> products) 
     struct Task {
         const Matrix* w;
         float *y, *low_rank;
-        size_t first, first_low_rank;  // where its chunks begin in the loops below
+        size_t first_chunk, first_rank_chunk;  // where it begins in the two loops below
     };
     std::array<Task, 3> tasks;
-    size_t count = 0, chunks = 0, ranks = 0, operations = 0;
+    size_t count = 0, chunks = 0, rank_chunks = 0, ranks = 0, operations = 0;
     for (const Product& p : products) {
-        tasks[count++] = {&p.w, p.y, nullptr, chunks, ranks};
+        tasks[count++] = {&p.w, p.y, nullptr, chunks, rank_chunks};
         chunks += (p.w.rows + kChunkRows - 1) / kChunkRows;
+        rank_chunks += (p.w.rank + kChunkRanks - 1) / kChunkRanks;
         ranks += p.w.rank;
         operations += tokens_ * p.w.rows * p.w.columns;
     }
-    const Inputs inputs = share(x, products);
-    float* low_rank = work_.low_rank.reserve(std::max<size_t>(1, tokens_ * ranks));
-    for (size_t i = 0; i < count; ++i) tasks[i].low_rank = low_rank + tokens_ * tasks[i].first_low_rank;
-
-    const auto owner = [&](size_t chunk, size_t Task::*start) {
+    float* low_rank = work_.low_rank.reserve(tokens_ * ranks);
+    for (size_t i = 0; i < count; low_rank += tokens_ * tasks[i++].w->rank) tasks[i].low_rank = low_rank;
+    const auto owner = [&](size_t chunk, size_t Task::* first) {
         size_t i = count - 1;
-        while (tasks[i].*start > chunk) --i;
+        while (tasks[i].*first > chunk) --i;
         return tasks[i];
     };
-    Pool::shared().run(threads_for(tokens_ * ranks * products.begin()->w.columns), ranks, 4, [&](size_t begin, size_t end, int) {
+
+    const Inputs inputs = share(x, products);
+    Pool::shared().run(threads_for(tokens_ * ranks * products.begin()->w.columns), rank_chunks, 1, [&](size_t begin, size_t end, int) {
         for (size_t i = begin; i < end; ++i) {
-            const Task task = owner(i, &Task::first_low_rank);
-            const size_t r = i - task.first_low_rank;
-            kernels_.half_product(task.w->right, task.w->columns, inputs.x, tokens_, r, r + 1, task.low_rank + r, task.w->rank, false);
+            const Task task = owner(i, &Task::first_rank_chunk);
+            const size_t rank = (i - task.first_rank_chunk) * kChunkRanks;
+            task.w->reduce_rank(inputs, rank, std::min(rank + kChunkRanks, task.w->rank), task.low_rank);
         }
     });
     const size_t tile_bytes = products.begin()->w.tile_bytes();
     Pool::shared().run(threads_for(operations), chunks, 1, [&](size_t begin, size_t end, int worker) {
         for (size_t i = begin; i < end; ++i) {
-            const Task task = owner(i, &Task::first);
-            const size_t row = (i - task.first) * kChunkRows;
+            const Task task = owner(i, &Task::first_chunk);
+            const size_t row = (i - task.first_chunk) * kChunkRows;
             task.w->multiply_rows(inputs, task.low_rank, row, std::min(row + kChunkRows, task.w->rows),
                                   work_.tiles.data() + static_cast<size_t>(worker) * tile_bytes, task.y);
         }

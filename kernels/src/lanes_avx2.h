@@ -16,9 +16,7 @@ struct Avx2 {
 
     static Floats broadcast(float x) { return _mm256_set1_ps(x); }
     static Floats load(const float* p) { return _mm256_loadu_ps(p); }
-    static __m256i first(size_t n) {
-        return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    }
+    static __m256i first(size_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
     static Floats load_some(const float* p, size_t n, float fill) {
         const __m256i mask = first(n);
         return _mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
@@ -51,6 +49,10 @@ struct Avx2 {
         s = _mm_add_ps(s, _mm_movehl_ps(s, s));
         return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
     }
+    static void store_sums(float* y, const Floats (&sums)[4]) {
+        const __m256 halves = _mm256_hadd_ps(_mm256_hadd_ps(sums[0], sums[1]), _mm256_hadd_ps(sums[2], sums[3]));
+        _mm_storeu_ps(y, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+    }
     static Floats butterfly(Floats x) {
         const __m256 minus = _mm256_set1_ps(-0.0f);
         x = _mm256_add_ps(_mm256_permute_ps(x, 0xB1), _mm256_xor_ps(x, _mm256_blend_ps(_mm256_setzero_ps(), minus, 0xAA)));
@@ -77,9 +79,7 @@ struct Avx2 {
     static Ints zero_ints() { return _mm256_setzero_si256(); }
     static Bytes load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
     static void store_bytes(void* p, Bytes x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
-    static Bytes broadcast16(const int8_t* p) {
-        return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    }
+    static Bytes broadcast16(const int8_t* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
     // The index's bits 0..3 count and its bit 7 is clear.
     static Bytes look_up(Bytes table, Bytes index) { return _mm256_shuffle_epi8(table, index); }
     static Bytes add_bytes(Bytes x, Bytes y) { return _mm256_add_epi8(x, y); }
@@ -97,6 +97,11 @@ struct Avx2 {
     static Ints dot(Ints sum, Bytes magnitude, Bytes x, Bytes w) {
         const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    static void store_sums(int32_t* y, const Ints (&sums)[8]) {
+        const __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+        const __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[4], sums[5]), _mm256_hadd_epi32(sums[6], sums[7]));
+        store_bytes(y, _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)));
     }
     static int32_t sum_ints(Ints x) {
         __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));

@@ -11,9 +11,15 @@
 namespace leanto {
 
 struct Portable {
-    struct Floats { float at[8]; };
-    struct Bytes { uint8_t at[32]; };
-    struct Ints { int32_t at[8]; };
+    struct Floats {
+        float at[8];
+    };
+    struct Bytes {
+        uint8_t at[32];
+    };
+    struct Ints {
+        int32_t at[8];
+    };
 
     template <class F> static Floats floats(F f) {
         Floats r;
@@ -26,24 +32,48 @@ struct Portable {
         return r;
     }
 
-    static Floats broadcast(float x) { return floats([&](int) { return x; }); }
-    static Floats load(const float* p) { return floats([&](int i) { return p[i]; }); }
-    static Floats load_some(const float* p, size_t n, float fill) { return floats([&](int i) { return size_t(i) < n ? p[i] : fill; }); }
-    static Floats load_half(const uint16_t* p) { return floats([&](int i) { return half_to_float(p[i]); }); }
+    static Floats broadcast(float x) {
+        return floats([&](int) { return x; });
+    }
+    static Floats load(const float* p) {
+        return floats([&](int i) { return p[i]; });
+    }
+    static Floats load_some(const float* p, size_t n, float fill) {
+        return floats([&](int i) { return size_t(i) < n ? p[i] : fill; });
+    }
+    static Floats load_half(const uint16_t* p) {
+        return floats([&](int i) { return half_to_float(p[i]); });
+    }
     static void store(float* p, Floats x) { std::memcpy(p, x.at, sizeof x.at); }
     static void store_some(float* p, Floats x, size_t n) { std::memcpy(p, x.at, n * sizeof(float)); }
-    static Floats add(Floats x, Floats y) { return floats([&](int i) { return x.at[i] + y.at[i]; }); }
-    static Floats subtract(Floats x, Floats y) { return floats([&](int i) { return x.at[i] - y.at[i]; }); }
-    static Floats multiply(Floats x, Floats y) { return floats([&](int i) { return x.at[i] * y.at[i]; }); }
-    static Floats divide(Floats x, Floats y) { return floats([&](int i) { return x.at[i] / y.at[i]; }); }
-    static Floats multiply_add(Floats x, Floats y, Floats z) { return floats([&](int i) { return x.at[i] * y.at[i] + z.at[i]; }); }
-    static Floats max(Floats x, Floats y) { return floats([&](int i) { return x.at[i] > y.at[i] ? x.at[i] : y.at[i]; }); }
-    static Floats exp(Floats x) { return floats([&](int i) { return std::exp(x.at[i]); }); }
+    static Floats add(Floats x, Floats y) {
+        return floats([&](int i) { return x.at[i] + y.at[i]; });
+    }
+    static Floats subtract(Floats x, Floats y) {
+        return floats([&](int i) { return x.at[i] - y.at[i]; });
+    }
+    static Floats multiply(Floats x, Floats y) {
+        return floats([&](int i) { return x.at[i] * y.at[i]; });
+    }
+    static Floats divide(Floats x, Floats y) {
+        return floats([&](int i) { return x.at[i] / y.at[i]; });
+    }
+    static Floats multiply_add(Floats x, Floats y, Floats z) {
+        return floats([&](int i) { return x.at[i] * y.at[i] + z.at[i]; });
+    }
+    static Floats max(Floats x, Floats y) {
+        return floats([&](int i) { return x.at[i] > y.at[i] ? x.at[i] : y.at[i]; });
+    }
+    static Floats exp(Floats x) {
+        return floats([&](int i) { return std::exp(x.at[i]); });
+    }
     static float sum(Floats x) { return ((x.at[0] + x.at[4]) + (x.at[2] + x.at[6])) + ((x.at[1] + x.at[5]) + (x.at[3] + x.at[7])); }
+    static void store_sums(float* y, const Floats (&sums)[4]) {
+        for (int i = 0; i < 4; ++i) y[i] = sum(sums[i]);
+    }
     // The Hadamard transform of each run of 8.
     static Floats butterfly(Floats x) {
-        for (int h = 1; h < 8; h *= 2)
-            x = floats([&](int i) { return i & h ? x.at[i ^ h] - x.at[i] : x.at[i] + x.at[i ^ h]; });
+        for (int h = 1; h < 8; h *= 2) x = floats([&](int i) { return i & h ? x.at[i ^ h] - x.at[i] : x.at[i] + x.at[i ^ h]; });
         return x;
     }
 
@@ -70,20 +100,35 @@ struct Portable {
         return r;
     }
     static void store_bytes(void* p, Bytes x) { std::memcpy(p, x.at, 32); }
-    static Bytes broadcast16(const int8_t* p) { return bytes([&](int i) { return p[i & 15]; }); }
-    static Bytes look_up(Bytes table, Bytes index) { return bytes([&](int i) { return table.at[index.at[i] & 15]; }); }
-    static Bytes add_bytes(Bytes x, Bytes y) { return bytes([&](int i) { return x.at[i] + y.at[i]; }); }
-    static Bytes exclusive_or(Bytes x, Bytes y) { return bytes([&](int i) { return x.at[i] ^ y.at[i]; }); }
-    static Bytes magnitude(Bytes x) { return bytes([&](int i) { return int8_t(x.at[i]) < 0 ? -x.at[i] : x.at[i]; }); }
+    static Bytes broadcast16(const int8_t* p) {
+        return bytes([&](int i) { return p[i & 15]; });
+    }
+    static Bytes look_up(Bytes table, Bytes index) {
+        return bytes([&](int i) { return table.at[index.at[i] & 15]; });
+    }
+    static Bytes add_bytes(Bytes x, Bytes y) {
+        return bytes([&](int i) { return x.at[i] + y.at[i]; });
+    }
+    static Bytes exclusive_or(Bytes x, Bytes y) {
+        return bytes([&](int i) { return x.at[i] ^ y.at[i]; });
+    }
+    static Bytes magnitude(Bytes x) {
+        return bytes([&](int i) { return int8_t(x.at[i]) < 0 ? -x.at[i] : x.at[i]; });
+    }
     // Bits [Shift, Shift + 4) of each byte, or of the byte and the one that follows it in the stream.
-    template <int Shift> static Bytes nibble(Bytes x) { return bytes([&](int i) { return (x.at[i] >> Shift) & 15; }); }
+    template <int Shift> static Bytes nibble(Bytes x) {
+        return bytes([&](int i) { return (x.at[i] >> Shift) & 15; });
+    }
     template <int Shift> static Bytes nibble(Bytes x, Bytes next) {
         return bytes([&](int i) { return (x.at[i] >> Shift | next.at[i] << (8 - Shift)) & 15; });
     }
     // sum + w · x in eight partial sums; `magnitude` is |x|, and neither x nor w holds -128.
     static Ints dot(Ints sum, Bytes /*magnitude*/, Bytes x, Bytes w) {
-        for (int i = 0; i < 32; ++i) sum.at[i / 4] += int16_t(int8_t(x.at[i])) * int16_t(int8_t(w.at[i]));
+        for (int i = 0; i < 32; ++i) sum.at[i % 8] += int16_t(int8_t(x.at[i])) * int16_t(int8_t(w.at[i]));
         return sum;
+    }
+    static void store_sums(int32_t* y, const Ints (&sums)[8]) {
+        for (int i = 0; i < 8; ++i) y[i] = sum_ints(sums[i]);
     }
     static int32_t sum_ints(Ints x) {
         int32_t s = 0;

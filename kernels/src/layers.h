@@ -75,9 +75,8 @@ template <class L> void gated_mlp(float* gate, const float* up, size_t n) {
 }
 
 template <class L> void add(float* y, const float* x, size_t n) {
-    each_lane<L>(n, [&](size_t i, size_t width) {
-        store_lane<L>(y + i, L::add(load_lane<L>(y + i, width), load_lane<L>(x + i, width)), width);
-    });
+    each_lane<L>(
+        n, [&](size_t i, size_t width) { store_lane<L>(y + i, L::add(load_lane<L>(y + i, width), load_lane<L>(x + i, width)), width); });
 }
 
 }  // namespace leanto

@@ -50,8 +50,8 @@ Matrix::Matrix(const Parts& parts, const std::string& module, size_t wanted_rows
     kind = kind_of(form, module);
     const auto m = static_cast<int64_t>(rows), n = static_cast<int64_t>(columns);
     if (form.rows != m || form.columns != n)
-        throw std::invalid_argument("matrix " + module + " is declared " + std::to_string(form.rows) + " × " + std::to_string(form.columns) +
-                                    ", expected " + std::to_string(m) + " × " + std::to_string(n));
+        throw std::invalid_argument("matrix " + module + " is declared " + std::to_string(form.rows) + " × " +
+                                    std::to_string(form.columns) + ", expected " + std::to_string(m) + " × " + std::to_string(n));
     if (form.rank < 0 || form.rank > std::min(m, n)) throw std::invalid_argument("matrix " + module + " has an impossible rank");
     padded_rows = round_up(rows, kRowGroup);
     padded_columns = round_up(columns, kColumnLanes);
@@ -72,8 +72,8 @@ Matrix::Matrix(const Parts& parts, const std::string& module, size_t wanted_rows
                     padded_columns};
     }
     if (rank > 0) {
-        left = aligned<uint16_t>(parts.data(module + ".left", Type::float16, {m, form.rank}), rows * rank);
-        right = aligned<uint16_t>(parts.data(module + ".right", Type::float16, {form.rank, n}), rank * columns);
+        left_ = aligned<uint16_t>(parts.data(module + ".left", Type::float16, {m, form.rank}), rows * rank);
+        right_ = aligned<uint16_t>(parts.data(module + ".right", Type::float16, {form.rank, n}), rank * columns);
     }
     in_seed = form.in_seed;
     in = rotations.get(columns, form.in_seed);
@@ -92,7 +92,11 @@ void Matrix::multiply_rows(const Inputs& x, const float* low_rank, size_t first,
             for (size_t row = first; row < last; ++row)
                 y[t * rows + row] = static_cast<float>(sums[t * kChunkRows + row - first]) * (x.scales[t] * scales_[row]);
     }
-    if (rank > 0) k.half_product(left, rank, low_rank, x.tokens, first, last, y + first, rows, true);
+    if (rank > 0) k.half_product(left_, rank, low_rank, x.tokens, first, last, y + first, rows, true);
+}
+
+void Matrix::reduce_rank(const Inputs& x, size_t first, size_t last, float* low_rank) const {
+    kernels().half_product(right_, columns, x.x, x.tokens, first, last, low_rank + first, rank, false);
 }
 
 void Matrix::read_row(size_t row, int8_t* tile, float* scratch, float* y) const {
@@ -109,8 +113,8 @@ void Matrix::read_row(size_t row, int8_t* tile, float* scratch, float* y) const 
         for (size_t j = 0; j < columns; ++j) y[j] = static_cast<float>(codes[j]) * scales_[row];
     }
     for (size_t r = 0; r < rank; ++r) {
-        const float factor = half_to_float(left[row * rank + r]);
-        for (size_t j = 0; j < columns; ++j) y[j] += factor * half_to_float(right[r * columns + j]);
+        const float factor = half_to_float(left_[row * rank + r]);
+        for (size_t j = 0; j < columns; ++j) y[j] += factor * half_to_float(right_[r * columns + j]);
     }
     if (in) k.rotate_transpose(*in, y, y, scratch);
 }

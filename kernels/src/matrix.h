@@ -17,6 +17,18 @@ namespace leanto {
 
 enum class Kind { dense, int8, trellis };
 
+constexpr size_t kChunkRows = 32;
+constexpr size_t kChunkRanks = 4;
+constexpr size_t kMaxTokens = 64;
+
+// Vectors that several matrices share: rotated, and quantized unless every matrix is dense.
+struct Inputs {
+    size_t tokens;
+    const float* x;       // (tokens, columns)
+    const int8_t* codes;  // (tokens, padded columns)
+    const float* scales;  // (tokens,)
+};
+
 // The rotations of a model, each made once.
 class Rotations {
   public:
@@ -32,7 +44,9 @@ struct Matrix {
 
     // Rows first..last (a chunk of at most kChunkRows that starts at a multiple of it) of y = W' x', for `tokens` <= kMaxTokens vectors.
     // `low_rank` is R x' (tokens, rank); y is (tokens, rows).
-    void multiply_rows(const struct Inputs& x, const float* low_rank, size_t first, size_t last, int8_t* tile, float* y) const;
+    void multiply_rows(const Inputs& x, const float* low_rank, size_t first, size_t last, int8_t* tile, float* y) const;
+    // Elements first..last of R x', into low_rank (tokens, rank).
+    void reduce_rank(const Inputs& x, size_t first, size_t last, float* low_rank) const;
     // Row `row` of W itself, (columns,): an embedding. Needs out == nullptr; tile and scratch as for products and rotations.
     void read_row(size_t row, int8_t* tile, float* scratch, float* out) const;
 
@@ -41,9 +55,8 @@ struct Matrix {
     std::string name;
     Kind kind;
     size_t rows, columns, padded_rows, padded_columns, rank;
-    const Rotation *in, *out;        // nullptr: that side is not rotated
+    const Rotation *in, *out;  // nullptr: that side is not rotated
     uint64_t in_seed;
-    const uint16_t *left = nullptr, *right = nullptr;  // (rows, rank), (rank, columns)
 
   private:
     template <class T> const T* aligned(const void* data, size_t size);
@@ -51,19 +64,9 @@ struct Matrix {
     TrellisCodes trellis_{};
     const int8_t* int8_ = nullptr;
     const float* dense_ = nullptr;
+    const uint16_t *left_ = nullptr, *right_ = nullptr;  // (rows, rank), (rank, columns)
     std::vector<float> scales_;
     std::vector<std::unique_ptr<char[]>> copies_;  // of arrays that were not aligned
-};
-
-constexpr size_t kChunkRows = 32;
-constexpr size_t kMaxTokens = 64;
-
-// Vectors that several matrices share: rotated, and quantized unless every matrix is dense.
-struct Inputs {
-    size_t tokens;
-    const float* x;        // (tokens, columns)
-    const int8_t* codes;   // (tokens, padded columns)
-    const float* scales;   // (tokens,)
 };
 
 }  // namespace leanto

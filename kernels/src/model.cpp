@@ -21,7 +21,8 @@ Cache::Cache(const Model& model, const ModelConfig& config, size_t capacity)
 
 void Cache::truncate(size_t length) {
     const std::lock_guard lock(in_use_);
-    if (length > length_) throw std::invalid_argument("a cache of length " + std::to_string(length_) + " cannot be cut to " + std::to_string(length));
+    if (length > length_)
+        throw std::invalid_argument("a cache of length " + std::to_string(length_) + " cannot be cut to " + std::to_string(length));
     length_ = length;
 }
 
@@ -54,11 +55,12 @@ void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, bool
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     if (ids.empty()) throw std::invalid_argument("no token ids were given");
     if (ids.size() > cache.capacity() - cache.length())
-        throw std::invalid_argument(std::to_string(ids.size()) + " tokens do not fit the cache: " + std::to_string(cache.length()) + " of " +
-                                    std::to_string(cache.capacity()) + " places are taken");
+        throw std::invalid_argument(std::to_string(ids.size()) + " tokens do not fit the cache: " + std::to_string(cache.length()) +
+                                    " of " + std::to_string(cache.capacity()) + " places are taken");
     for (const int32_t id : ids)
         if (id < 0 || static_cast<size_t>(id) >= config_.vocab_size)
-            throw std::invalid_argument("token id " + std::to_string(id) + " is outside the vocabulary of " + std::to_string(config_.vocab_size));
+            throw std::invalid_argument("token id " + std::to_string(id) + " is outside the vocabulary of " +
+                                        std::to_string(config_.vocab_size));
 
     for (size_t done = 0; done < ids.size(); done += kMaxTokens) {
         const auto part = ids.subspan(done, std::min(kMaxTokens, ids.size() - done));

@@ -22,8 +22,9 @@ class Pool {
             for (size_t begin = 0; begin < count; begin += chunk) body(begin, count - begin < chunk ? count : begin + chunk, 0);
             return;
         }
-        run_shared(threads, count, chunk,
-                   [](const void* b, size_t begin, size_t end, int worker) { (*static_cast<const Body*>(b))(begin, end, worker); }, &body);
+        run_shared(
+            threads, count, chunk,
+            [](const void* b, size_t begin, size_t end, int worker) { (*static_cast<const Body*>(b))(begin, end, worker); }, &body);
         busy_.unlock();
     }
 

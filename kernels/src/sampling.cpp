@@ -40,7 +40,8 @@ int32_t draw(std::span<const float> logits, const SamplingParams& params, const 
     const double top = logits[greedy(logits, allowed)];
     std::vector<Candidate> heap;
     heap.reserve(allowed ? allowed->size() : logits.size());
-    each_candidate(logits, allowed, [&](int32_t id) { heap.push_back({std::exp((logits[id] - top) / params.temperature), logits[id], id}); });
+    each_candidate(logits, allowed,
+                   [&](int32_t id) { heap.push_back({std::exp((logits[id] - top) / params.temperature), logits[id], id}); });
     if (params.top_k > 0 && static_cast<size_t>(params.top_k) < heap.size()) {
         std::nth_element(heap.begin(), heap.begin() + params.top_k, heap.end(), [](auto& a, auto& b) { return less_likely(b, a); });
         heap.resize(static_cast<size_t>(params.top_k));

@@ -7,15 +7,15 @@
 
 namespace leanto {
 
-constexpr size_t kColumnLanes = 32;   // columns are padded to this
-constexpr size_t kRowGroup = 8;       // rows of a trellis matrix are padded to this
-constexpr size_t kBlockRows = 256;    // a tail-biting block of the trellis
+constexpr size_t kColumnLanes = 32;  // columns are padded to this
+constexpr size_t kRowGroup = 8;      // rows of a trellis matrix are padded to this
+constexpr size_t kBlockRows = 256;   // a tail-biting block of the trellis
 
 struct TrellisCodes {
-    const uint8_t* codes;   // (rows * bits / 8, columns)
-    const int8_t* tables;   // (2, 16)
-    int bits;               // 1..4
-    size_t rows, columns;   // padded
+    const uint8_t* codes;  // (rows * bits / 8, columns)
+    const int8_t* tables;  // (2, 16)
+    int bits;              // 1..4
+    size_t rows, columns;  // padded
 };
 
 struct Rotation;
@@ -29,11 +29,13 @@ struct Kernels {
                             size_t stride);
     void (*trellis_decode)(const TrellisCodes& w, size_t first, size_t last, int8_t* out);
     // As trellis_product, for any range of rows.
-    void (*int8_product)(const int8_t* w, size_t columns, const int8_t* x, size_t tokens, size_t first, size_t last, int32_t* y, size_t stride);
+    void (*int8_product)(const int8_t* w, size_t columns, const int8_t* x, size_t tokens, size_t first, size_t last, int32_t* y,
+                         size_t stride);
     // y[token * stride + row - first] for float32 or float16 weights (rows, columns); `add` adds to y.
-    void (*dense_product)(const float* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y, size_t stride);
-    void (*half_product)(const uint16_t* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y, size_t stride,
-                         bool add);
+    void (*dense_product)(const float* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y,
+                          size_t stride);
+    void (*half_product)(const uint16_t* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y,
+                         size_t stride, bool add);
 
     // Writes n int8 values and returns their scale; a vector with a value that is not finite gives zeros and a NaN scale.
     float (*quantize)(const float* x, size_t n, int8_t* q);
@@ -56,7 +58,7 @@ const Kernels& portable_kernels();
 const Kernels& avx2_kernels();
 #endif
 
-const Kernels& kernels();             // the chosen set
-bool choose_isa(const char* name);    // false if this machine has no such set
+const Kernels& kernels();           // the chosen set
+bool choose_isa(const char* name);  // false if this machine has no such set
 
 }  // namespace leanto

@@ -11,18 +11,22 @@ namespace leanto {
 
 // The byte rows that hold the windows of one group of eight rows, wrapped around in their block.
 template <int Bits> struct GroupStream {
-    static constexpr int kSpan = (7 * Bits + 12 + 7) / 8;
+    static constexpr size_t kSpan = (7 * Bits + 12 + 7) / 8;
     const uint8_t* at[kSpan];
 
     GroupStream(const TrellisCodes& w, size_t row) {
         const size_t block = row / kBlockRows * kBlockRows;
         const size_t rows = w.rows - block < kBlockRows ? w.rows - block : kBlockRows;
-        const size_t first = (row - block) * Bits / 8, length = rows * Bits / 8;
-        for (int i = 0; i < kSpan; ++i) at[i] = w.codes + (block * Bits / 8 + (first + i) % length) * w.columns;
+        const size_t length = rows * Bits / 8;
+        const uint8_t* start = w.codes + block * Bits / 8 * w.columns;
+        for (size_t i = 0, byte = (row - block) * Bits / 8; i < kSpan; ++i, ++byte) {
+            while (byte >= length) byte -= length;  // cyclic; a short block may wrap more than once
+            at[i] = start + byte * w.columns;
+        }
     }
 };
 
-template <class L, int Bit, int Span> typename L::Bytes nibble_at(const typename L::Bytes (&stream)[Span]) {
+template <class L, int Bit, size_t Span> typename L::Bytes nibble_at(const typename L::Bytes (&stream)[Span]) {
     if constexpr (Bit % 8 <= 4) {
         return L::template nibble<Bit % 8>(stream[Bit / 8]);
     } else {
@@ -31,7 +35,7 @@ template <class L, int Bit, int Span> typename L::Bytes nibble_at(const typename
 }
 
 // The window that starts at Bit, looked up for 32 columns: A[w0 ^ w8] + B[w4 ^ (w8 << 1)], the shift kept to 4 bits by the look-up.
-template <class L, int Bit, int Span>
+template <class L, int Bit, size_t Span>
 typename L::Bytes window_values(const typename L::Bytes (&stream)[Span], typename L::Bytes a, typename L::Bytes b) {
     const auto w0 = nibble_at<L, Bit>(stream), w4 = nibble_at<L, Bit + 4>(stream), w8 = nibble_at<L, Bit + 8>(stream);
     return L::add_bytes(L::look_up(a, L::exclusive_or(w0, w8)), L::look_up(b, L::exclusive_or(w4, L::add_bytes(w8, w8))));
@@ -41,7 +45,7 @@ typename L::Bytes window_values(const typename L::Bytes (&stream)[Span], typenam
 template <class L, int Bits, class Each>
 void each_row(const GroupStream<Bits>& stream, size_t column, typename L::Bytes a, typename L::Bytes b, Each each) {
     typename L::Bytes bytes[GroupStream<Bits>::kSpan];
-    for (int i = 0; i < GroupStream<Bits>::kSpan; ++i) bytes[i] = L::load_bytes(stream.at[i] + column);
+    for (size_t i = 0; i < GroupStream<Bits>::kSpan; ++i) bytes[i] = L::load_bytes(stream.at[i] + column);
     [&]<int... Row>(std::integer_sequence<int, Row...>) {
         (each(Row, window_values<L, Bits * Row>(bytes, a, b)), ...);
     }(std::make_integer_sequence<int, kRowGroup>{});
@@ -64,7 +68,7 @@ template <class L, int Bits> void multiply_group(const TrellisCodes& w, size_t r
         each_row<L, Bits>(stream, c, a, b,
                           [&](int r, typename L::Bytes weights) { sums[r] = L::dot(sums[r], magnitude, values, weights); });
     }
-    for (size_t r = 0; r < kRowGroup; ++r) y[r] = L::sum_ints(sums[r]);
+    L::store_sums(y, sums);
 }
 
 template <class L, int Bits>

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import leanto_kernels as kernels
+from leanto_kernels import reference
+
+pytestmark = pytest.mark.usefixtures("isa")
+
+
+@given(
+    st.integers(1, 6), st.integers(0, 40), st.integers(1, 3), st.integers(1, 3), st.integers(1, 40),
+    st.sampled_from([0.1, 1.0, 20.0]), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_attention_stays_within_its_bound(n: int, past: int, kv: int, group: int, dimension: int, scale: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    query = (rng.standard_normal((n, kv * group, dimension)) * scale).astype(np.float32)
+    key = rng.standard_normal((past + n, kv, dimension)).astype(np.float32)
+    value = rng.standard_normal((past + n, kv, dimension)).astype(np.float32)
+    error = np.abs(kernels.attention(query, key, value) - reference.attention(query, key, value)).max()
+    assert error <= reference.ATTENTION_BOUND * max(1.0, scale) * np.abs(value).max()
+
+
+def test_a_query_does_not_see_the_future() -> None:
+    rng = np.random.default_rng(3)
+    query, key, value = (rng.standard_normal((5, 2, 16)).astype(np.float32) for _ in range(3))
+    before = kernels.attention(query, key, value)
+    key[3:], value[3:] = 100, -100
+    np.testing.assert_array_equal(kernels.attention(query, key, value)[:3], before[:3])
+
+
+def test_huge_scores_do_not_overflow() -> None:
+    query, key = np.full((1, 1, 8), 1e4, np.float32), np.full((9, 1, 8), 1e4, np.float32)
+    value = np.arange(72, dtype=np.float32).reshape(9, 1, 8)
+    np.testing.assert_allclose(kernels.attention(query, key, value)[0, 0], value.mean(0)[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "value"),
+    [
+        ((1, 3, 8), (4, 2, 8), (4, 2, 8)),
+        ((1, 2, 8), (4, 2, 8), (3, 2, 8)),
+        ((1, 2, 8), (4, 2, 6), (4, 2, 6)),
+        ((5, 2, 8), (4, 2, 8), (4, 2, 8)),
+        ((2, 8), (4, 2, 8), (4, 2, 8)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError):
+        kernels.attention(*(np.zeros(shape, np.float32) for shape in (query, key, value)))

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import leanto_kernels as kernels
+from leanto_kernels import reference
+
+pytestmark = pytest.mark.usefixtures("isa")
+
+QUANTIZED_BOUND = 0.02  # one activation that rounds the other way moves a logit by about this share of the largest
+
+FORMS: dict[str, dict[str, Any]] = {
+    "dense": {"kind": "dense"},
+    "int8": {"kind": "int8"},
+    "trellis1": {"kind": "trellis", "bits": 1},
+    "trellis2": {"kind": "trellis", "bits": 2},
+    "trellis3": {"kind": "trellis", "bits": 3},
+    "trellis4": {"kind": "trellis", "bits": 4},
+}
+
+
+def ids(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 77, count).astype(np.int32)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(("rank", "rotated", "tied"), [(0, False, True), (5, True, True), (3, True, False), (0, True, False)])
+def test_logits_equal_the_oracle_for_every_kind(build: Callable[..., Any], name: str, rank: int, rotated: bool, tied: bool) -> None:
+    parts = build({**FORMS[name], "rank": rank}, tied=tied, rotated=rotated)
+    model, tokens = parts.model(), ids(9)
+    ours = model.logits(model.new_cache(9), tokens)
+    oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
+    bound = reference.MODEL_BOUND if name == "dense" else QUANTIZED_BOUND
+    assert ours.shape == oracle.shape == (9, 77)
+    assert np.abs(ours - oracle).max() <= bound * np.abs(oracle).max()
+
+
+def test_kinds_mix_within_one_model(build: Callable[..., Any]) -> None:
+    parts, other = build({"kind": "int8"}, rotated=True), build({"kind": "trellis", "bits": 3, "rank": 2}, rotated=True)
+    for module in ("model.layers.0.self_attn.k_proj", "model.layers.1.mlp.up_proj", "model.embed_tokens"):
+        for name in [n for n in parts.tensors if n.startswith(module + ".")]:
+            del parts.tensors[name]
+        parts.matrices[module] = other.matrices[module]
+        parts.tensors |= {n: t for n, t in other.tensors.items() if n.startswith(module + ".")}
+    model, tokens = parts.model(), ids(6)
+    oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
+    assert np.abs(model.logits(model.new_cache(6), tokens) - oracle).max() <= QUANTIZED_BOUND * np.abs(oracle).max()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_steps_prefill_and_batches_agree(build: Callable[..., Any], name: str) -> None:
+    model = build({**FORMS[name], "rank": 2}, rotated=True).model()
+    tokens = ids(150)  # more than one pass of the prefill
+    every = model.logits(model.new_cache(150), tokens)
+    cache = model.new_cache(150)
+    np.testing.assert_array_equal(model.prefill(cache, tokens[:100]), every[99])
+    for i in range(100, 150):
+        assert cache.length == i
+        step = model.step(cache, int(tokens[i]))
+        assert step == kernels.sample(every[i])
+    assert cache.length == cache.capacity == 150
+
+
+@pytest.mark.parametrize("name", ["dense", "int8", "trellis2"])
+def test_the_number_of_threads_does_not_change_a_bit(build: Callable[..., Any], name: str) -> None:
+    parts = build({**FORMS[name], "rank": 4}, rotated=True, hidden_size=192, intermediate_size=320)
+    model, tokens = parts.model(), ids(70)
+    one = model.logits(model.new_cache(70), tokens, threads=1)
+    for threads in (2, 3, 500):
+        np.testing.assert_array_equal(model.logits(model.new_cache(70), tokens, threads=threads), one)
+
+
+def test_a_step_samples_like_sample(build: Callable[..., Any]) -> None:
+    model = build().model()
+    logits = model.logits(model.new_cache(4), ids(4))[-1]
+    for arguments in (
+        (0.7, 0.9, 10, 0.3, None),
+        (1.0, 1.0, 0, 0.8, np.array([3, 9, 60], np.int32)),
+        (0.0, 1.0, 0, 0.0, np.array([76], np.int32)),
+    ):
+        cache = model.new_cache(4)
+        model.prefill(cache, ids(4)[:3])
+        assert model.step(cache, int(ids(4)[3]), *arguments) == kernels.sample(logits, *arguments)
+
+
+def test_a_truncated_cache_continues_as_if_the_rest_had_not_been(build: Callable[..., Any]) -> None:
+    model, tokens = build().model(), ids(20)
+    cache = model.new_cache(20)
+    model.prefill(cache, ids(20, seed=5))
+    cache.truncate(7)
+    assert cache.length == 7
+    fresh = model.new_cache(20)
+    model.prefill(fresh, ids(20, seed=5)[:7])
+    np.testing.assert_array_equal(model.prefill(cache, tokens[:13]), model.prefill(fresh, tokens[:13]))
+
+
+def test_read_only_and_unaligned_arrays_are_read_in_place(build: Callable[..., Any]) -> None:
+    parts = build({"kind": "trellis", "bits": 2, "rank": 3}, rotated=True)
+    expected = (model := parts.model()).prefill(model.new_cache(5), ids(5))
+    for name, tensor in parts.tensors.items():
+        raw = np.frombuffer(b"\0" + tensor.tobytes(), np.uint8)[1:]
+        parts.tensors[name] = raw.view(tensor.dtype).reshape(tensor.shape)
+        assert not parts.tensors[name].flags.writeable
+    model = parts.model()
+    np.testing.assert_array_equal(model.prefill(model.new_cache(5), ids(5)), expected)
+
+
+def test_the_model_keeps_its_arrays_and_a_cache_its_model_alive(build: Callable[..., Any]) -> None:
+    parts = build({"kind": "int8"})
+    model = parts.model()
+    expected = model.prefill(model.new_cache(5), ids(5))
+    parts.tensors.clear()
+    gc.collect()
+    cache = model.new_cache(5)
+    np.testing.assert_array_equal(model.prefill(cache, ids(5)), expected)
+    del model
+    gc.collect()
+    cache.truncate(0)
+    assert cache.capacity == 5

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import leanto_kernels as kernels
+
+FORM = {"kind": "trellis", "bits": 2, "rank": 3}
+LAYER = "model.layers.1."
+
+
+def refused(parts: Any, mention: str) -> None:
+    with pytest.raises(ValueError, match=mention):
+        parts.model()
+
+
+@pytest.mark.parametrize("form", [FORM, {"kind": "int8"}, {"kind": "dense"}], ids=lambda form: form["kind"])
+def test_every_missing_or_misshapen_tensor_is_named(build: Callable[..., Any], form: dict[str, Any]) -> None:
+    whole = build(form, tied=False, rotated=True)
+    for name, tensor in whole.tensors.items():
+        wrong_type = np.float64 if tensor.dtype.kind == "f" else np.int16
+        for bad in (None, tensor[:-1], tensor[..., :0], tensor[None], tensor.astype(wrong_type), np.concatenate([tensor, tensor])):
+            parts = build(form, tied=False, rotated=True)
+            if bad is None:
+                del parts.tensors[name]
+            else:
+                parts.tensors[name] = bad
+            refused(parts, name.replace(".", r"\."))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kind", "pickle"), ("kind", 3), ("bits", 0), ("bits", 5), ("bits", 2.5), ("rows", 81), ("cols", 0), ("rows", -80), ("rows", 2**62),
+        ("rank", -1), ("rank", 4), ("rank", 2**40), ("in_seed", -1), ("in_seed", 2**64), ("out_seed", "x"),
+    ],
+)  # fmt: skip
+def test_a_matrix_form_that_does_not_fit_is_named(build: Callable[..., Any], key: str, value: Any) -> None:
+    parts = build(FORM, rotated=True)
+    parts.matrices[LAYER + "mlp.gate_proj"][key] = value
+    refused(parts, "mlp.gate_proj")
+
+
+def test_a_missing_matrix_is_named(build: Callable[..., Any]) -> None:
+    parts = build(FORM)
+    del parts.matrices[LAYER + "mlp.down_proj"]
+    refused(parts, "mlp.down_proj")
+
+
+def test_matrices_that_share_an_input_must_share_its_seed(build: Callable[..., Any]) -> None:
+    for module in ("self_attn.k_proj", "self_attn.v_proj", "mlp.up_proj"):
+        parts = build(FORM, rotated=True)
+        parts.matrices[LAYER + module]["in_seed"] += 1
+        refused(parts, module)
+
+
+def test_an_embedding_rotated_on_its_output_is_refused(build: Callable[..., Any]) -> None:
+    parts = build(FORM)
+    parts.matrices["model.embed_tokens"]["out_seed"] = 5
+    refused(parts, "embed_tokens")
+
+
+def test_tables_whose_sums_overflow_are_refused(build: Callable[..., Any]) -> None:
+    parts = build(FORM)
+    parts.tensors["model.embed_tokens.tables"] = np.full((2, 16), 100, np.int8)
+    refused(parts, "embed_tokens.tables")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_size", 0), ("hidden_size", -48), ("hidden_size", 2**40), ("num_heads", 5), ("head_dim", 9), ("num_kv_heads", 0),
+        ("vocab_size", 1), ("vocab_size", 78), ("num_layers", 3), ("intermediate_size", 81), ("rms_norm_eps", -1.0),
+        ("rms_norm_eps", float("nan")), ("rope_theta", 0.0), ("rope_theta", float("inf")), ("hidden_size", "48"), ("tie_embeddings", 1),
+    ],
+)  # fmt: skip
+def test_a_config_that_does_not_fit_is_refused(build: Callable[..., Any], key: str, value: Any) -> None:
+    parts = build()
+    parts.config[key] = value
+    with pytest.raises(ValueError):
+        parts.model()
+
+
+def test_a_missing_config_key_is_named(build: Callable[..., Any]) -> None:
+    for key in build().config:
+        parts = build()
+        del parts.config[key]
+        refused(parts, key)
+
+
+def test_strided_tensors_are_refused(build: Callable[..., Any]) -> None:
+    parts = build()
+    name = "model.embed_tokens.weight"
+    parts.tensors[name] = np.repeat(parts.tensors[name], 2, axis=1)[:, ::2]
+    refused(parts, "contiguous")
+
+
+@pytest.mark.parametrize("ids", [[77], [-1], [2**31 - 1], []])
+def test_ids_outside_the_vocabulary_are_refused(build: Callable[..., Any], ids: list[int]) -> None:
+    model = build().model()
+    cache = model.new_cache(8)
+    for call in (model.prefill, model.logits):
+        with pytest.raises(ValueError):
+            call(cache, np.array(ids, np.int32))
+    for token in (*ids, -(2**40), 2**40):
+        with pytest.raises(ValueError):
+            model.step(cache, token)
+    assert cache.length == 0
+
+
+def test_a_full_cache_refuses_more(build: Callable[..., Any]) -> None:
+    model = build().model()
+    cache = model.new_cache(3)
+    with pytest.raises(ValueError, match="do not fit"):
+        model.prefill(cache, np.zeros(4, np.int32))
+    with pytest.raises(ValueError, match="do not fit"):
+        model.logits(cache, np.zeros(4, np.int32))
+    model.prefill(cache, np.zeros(3, np.int32))
+    with pytest.raises(ValueError, match="do not fit"):
+        model.step(cache, 0)
+    assert cache.length == 3
+
+
+@pytest.mark.parametrize("capacity", [0, -1, 2**62])
+def test_an_impossible_capacity_is_refused(build: Callable[..., Any], capacity: int) -> None:
+    with pytest.raises(ValueError):
+        build().model().new_cache(capacity)
+
+
+@pytest.mark.parametrize("length", [-1, 4, 2**62])
+def test_an_impossible_truncation_is_refused(build: Callable[..., Any], length: int) -> None:
+    model = build().model()
+    cache = model.new_cache(8)
+    model.prefill(cache, np.zeros(3, np.int32))
+    with pytest.raises(ValueError):
+        cache.truncate(length)
+    assert cache.length == 3
+
+
+def test_the_cache_of_another_model_is_refused(build: Callable[..., Any]) -> None:
+    small, large = build().model(), build(num_layers=3).model()
+    with pytest.raises(ValueError, match="another model"):
+        large.step(small.new_cache(8), 0)
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_step_needs_a_thread(build: Callable[..., Any], threads: int) -> None:
+    model = build().model()
+    with pytest.raises(ValueError):
+        model.step(model.new_cache(8), 0, threads=threads)
+
+
+@pytest.mark.parametrize("allowed", [[77], [-1], [5, 5], []])
+def test_ids_that_cannot_be_allowed_leave_the_cache_as_it_was(build: Callable[..., Any], allowed: list[int]) -> None:
+    model = build().model()
+    cache = model.new_cache(8)
+    with pytest.raises(ValueError):
+        model.step(cache, 0, allowed=np.array(allowed, np.int32))
+    assert cache.length == 0
+
+
+@pytest.mark.parametrize("form", [FORM, {"kind": "dense"}], ids=lambda form: form["kind"])
+def test_weights_that_are_not_numbers_are_found_at_the_logits(build: Callable[..., Any], form: dict[str, Any]) -> None:
+    parts = build(form)
+    parts.tensors["model.norm.weight"] = np.full(48, np.nan, np.float32)
+    model = parts.model()
+    cache = model.new_cache(8)
+    for call in (lambda: model.step(cache, 1), lambda: model.prefill(cache, np.zeros(2, np.int32))):
+        with pytest.raises(ValueError, match="not finite"):
+            call()
+    assert cache.length == 0
+
+
+def test_a_tensor_that_is_no_array_is_named(build: Callable[..., Any]) -> None:
+    parts = build()
+    parts.tensors["model.norm.weight"] = "text"
+    refused(parts, "model.norm.weight")
+
+
+def test_an_unknown_instruction_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="avx2 or scalar"):
+        kernels.set_isa("mmx")
