@@ -1,0 +1,29 @@
+"""What can go wrong on the wire. Each message is one line, and none holds a byte of prompt or answer.
+
+WireError
+├── SealError                a sealed message that does not open, or that is out of place in its stream
+├── EvidenceError  .claim    evidence that does not prove what the policy asks
+└── ProtocolError            sound bytes that say something the protocol does not allow
+"""
+
+from __future__ import annotations
+
+
+class WireError(Exception):
+    """Anything that leanto_wire raises on purpose."""
+
+
+class SealError(WireError):
+    """A sealed message was altered, cut, reordered, repeated, or sealed to another key or evidence."""
+
+
+class EvidenceError(WireError):
+    """The evidence is refused; `claim` names the claim that failed."""
+
+    def __init__(self, claim: str, message: str) -> None:
+        super().__init__(f"evidence refused: {message}")
+        self.claim = claim
+
+
+class ProtocolError(WireError):
+    """A message that parses but that the protocol does not allow."""
