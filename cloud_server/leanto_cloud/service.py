@@ -1,0 +1,84 @@
+"""`leanto.v1.PrivateCompute`: open, admit, generate, seal. Keeps nothing of a request once its answer has ended.
+
+Knows nothing of ports, processes or which engine it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+from leanto_cloud import messages
+from leanto_cloud.admission import Admission
+from leanto_cloud.engines.base import Engine
+from leanto_cloud.errors import Refused, RequestError
+from leanto_cloud.identity import Identity
+from leanto_wire.seal import Sealer
+from leanto_wire.status import Refusal
+from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse
+from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, EvidenceResponse, SealedChunk, SealedRequest
+from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeServicer
+
+Context = aio.ServicerContext[Any, Any]
+
+MAX_GENERATION_S = 300.0
+
+
+class PrivateCompute(PrivateComputeServicer):
+    """The service, over one engine and one identity."""
+
+    def __init__(self, engine: Engine, identity: Identity, admission: Admission, *, limit_s: float = MAX_GENERATION_S) -> None:
+        self._engine = engine
+        self._identity = identity
+        self._admission = admission
+        self._limit_s = limit_s
+
+    async def GetEvidence(self, request: EvidenceRequest, context: Context) -> EvidenceResponse:
+        """Evidence for the current key, bound to the caller's nonce."""
+        return self._identity.evidence(request.nonce)
+
+    async def Generate(self, request: SealedRequest, context: Context) -> AsyncGenerator[SealedChunk]:
+        """One sealed answer. A caller that cancels, or whose deadline passes, stops the engine."""
+        async with asyncio.timeout(self._limit_s), self._admission.admit():
+            message, sealer = self._identity.open(request)
+            async with aclosing(self._respond(message)) as responses:
+                async for response in responses:
+                    yield _seal(response, sealer)
+
+    async def _respond(self, message: bytes) -> AsyncGenerator[GenerateResponse]:
+        """Chunks, then what ends the answer: complete, or an error that only the client can read."""
+        try:
+            async with aclosing(self._generate(_parse(message))) as responses:
+                async for response in responses:
+                    yield response
+        except RequestError as error:
+            yield messages.failure(error)
+
+    async def _generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateResponse]:
+        capabilities = self._engine.capabilities
+        asked = messages.engine_request(request)
+        messages.check_supported(request, asked, capabilities)
+        answer = messages.Answer(request, capabilities.model_id, self._engine.prompt_tokens(asked))
+        async with aclosing(self._engine.generate(asked)) as tokens:
+            async for token in tokens:
+                answer.add(token)
+                if request.stream:
+                    yield answer.chunk(token)
+        yield answer.complete()
+
+
+def _parse(message: bytes) -> GenerateRequest:
+    try:
+        return GenerateRequest.FromString(message)
+    except DecodeError:
+        raise Refused(Refusal.NOT_OPENED) from None
+
+
+def _seal(response: GenerateResponse, sealer: Sealer) -> SealedChunk:
+    final = response.WhichOneof("response") != "chunk"
+    return SealedChunk(ciphertext=sealer.seal(response.SerializeToString(), final=final), final=final)
