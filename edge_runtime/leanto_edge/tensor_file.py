@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 
 from leanto_edge.errors import ArtifactError
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 # BF16 has no NumPy dtype: it is viewed as the uint16 that holds its bits, and `as_float32` widens it.
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
@@ -34,18 +35,18 @@ class TensorFile(Mapping[str, Array]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.bytes = _map(path)
-        header, start = _header(path, self.bytes)
-        self.dtypes = {name: entry["dtype"] for name, entry in header.items()}
+        data = _map(path)
+        header, start = _header(path, data)
+        self.dtypes: dict[str, str] = {name: entry["dtype"] for name, entry in header.items()}
         unknown = sorted(set(self.dtypes.values()) - set(_DTYPES))
         if unknown:
             raise ArtifactError(path, f"holds tensors of type {unknown[0]}; F32, F16, BF16, U8 and I8 are supported")
-        self._views = {name: _view(self.bytes, start, entry) for name, entry in header.items()}
+        self._views = {name: _view(data, start, entry) for name, entry in header.items()}
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]  # Iterator[str], as Mapping says
+    def __iter__(self) -> Iterator[str]:
         return iter(self._views)
 
     def __len__(self) -> int:
@@ -69,7 +70,7 @@ def _map(path: Path) -> mmap.mmap:
         raise ArtifactError(path, f"cannot be read ({error.strerror}); fetch it again") from None
 
 
-def _header(path: Path, data: mmap.mmap) -> tuple[dict[str, dict[str, object]], int]:
+def _header(path: Path, data: mmap.mmap) -> tuple[dict[str, dict[str, Any]], int]:
     """The entries of the header and where the data starts, after the library has checked that they agree with the file."""
     try:
         with safe_open(path, framework="numpy"):
@@ -77,14 +78,15 @@ def _header(path: Path, data: mmap.mmap) -> tuple[dict[str, dict[str, object]], 
     except (SafetensorError, OSError):
         raise ArtifactError(path, _TRUNCATED) from None
     size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
+    header: dict[str, dict[str, Any]] = json.loads(data[8 : 8 + size])
     header.pop("__metadata__", None)
     return header, 8 + size
 
 
-def _view(data: mmap.mmap, start: int, entry: Mapping[str, object]) -> Array:
-    dtype, shape, (begin, end) = _DTYPES[str(entry["dtype"])], entry["shape"], entry["data_offsets"]  # type: ignore[misc]
+def _view(data: mmap.mmap, start: int, entry: Mapping[str, Any]) -> Array:
+    dtype = _DTYPES[entry["dtype"]]
+    begin, end = entry["data_offsets"]
     flat = np.frombuffer(data, np.uint8, end - begin, start + begin)
     if (start + begin) % dtype.itemsize:
         flat = flat.copy()  # the format does not demand alignment, the kernels do
-    return flat.view(dtype).reshape(shape)
+    return flat.view(dtype).reshape(entry["shape"])

@@ -1,0 +1,14 @@
+"""Compresses a Llama model into an artifact: trellis-coded (1 to 4 bits) or int8 weights, chosen by LDLQ under measured Hessians.
+
+    report = compress("path/to/model", "out", bits=2, calibration="text.txt")
+
+Needs torch and transformers (the `compress` extra); nothing else in leanto_edge imports this package.
+"""
+
+from __future__ import annotations
+
+from leanto_edge.compress.dequantize import dequantized_model
+from leanto_edge.compress.pipeline import Progress, Stage, compress
+from leanto_edge.compress.report import MatrixReport, Quality, Report
+
+__all__ = ["MatrixReport", "Progress", "Quality", "Report", "Stage", "compress", "dequantized_model"]

@@ -1,0 +1,116 @@
+"""Hessians H = E[x xᵀ] of the inputs of each weight matrix, measured layer by layer on calibration text.
+
+The walk keeps the hidden states in front of one layer, so that a layer's Hessians are measured behind the already compressed
+ones, at the price of two runs of each layer. Sums in float64. Knows nothing of quantization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leanto_edge.compress.calibration import Document, batches
+from leanto_edge.layout import SHARED_INPUTS
+
+Hessian = NDArray[np.float64]
+
+_BATCH_ROWS = 16
+
+
+class _InputsReached(Exception):
+    """Ends a forward pass at the first layer; never leaves this module."""
+
+
+class LayerWalk:
+    """The calibration documents on their way through the decoder layers of a Llama model, one layer at a time."""
+
+    def __init__(self, model: Any, documents: Sequence[Document]) -> None:
+        self._layers = model.model.layers
+        self._norm = model.model.norm
+        self._states: list[tuple[Any, Any, dict[str, Any]]] = []  # hidden (b, t, h), real positions (b, t) bool, layer arguments
+        with torch.no_grad():
+            for batch in batches(documents, _BATCH_ROWS):
+                self._states.append(_first_inputs(model, batch))
+
+    def hessians(self, layer: int) -> dict[str, Hessian]:
+        """H (n, n) of every input of decoder layer `layer`, by the first module that reads it, like "self_attn.q_proj"."""
+        module = self._layers[layer]
+        sums = {group[0]: _Sum() for group in SHARED_INPUTS}
+        for hidden, real, arguments in self._states:
+            hooks = [module.get_submodule(name).register_forward_pre_hook(_adder(total, real)) for name, total in sums.items()]
+            with _removing(hooks), torch.no_grad():
+                module(hidden, **arguments)
+        return {name: total.mean() for name, total in sums.items()}
+
+    def advance(self, layer: int) -> None:
+        """Push the hidden states through decoder layer `layer` with the weights it has now."""
+        with torch.no_grad():
+            for index, (hidden, real, arguments) in enumerate(self._states):
+                output = self._layers[layer](hidden, **arguments)
+                self._states[index] = (output[0] if isinstance(output, tuple) else output, real, arguments)
+
+    def head_hessian(self) -> Hessian:
+        """H (hidden, hidden) of the head's input, once all layers are behind."""
+        total = _Sum()
+        with torch.no_grad():
+            for hidden, real, _ in self._states:
+                total.add(self._norm(hidden)[real])
+        return total.mean()
+
+
+class _Sum:
+    """A running E[x xᵀ] in float64."""
+
+    def __init__(self) -> None:
+        self._total: Any = 0.0
+        self._count = 0
+
+    def add(self, x: Any) -> None:
+        """Take in x (tokens, n) float32."""
+        wide = x.to(torch.float64)
+        self._total = self._total + wide.T @ wide
+        self._count += len(x)
+
+    def mean(self) -> Hessian:
+        return np.asarray(self._total.numpy()) / self._count
+
+
+def _adder(total: _Sum, real: Any) -> Callable[[Any, tuple[Any, ...]], None]:
+    def hook(_module: Any, inputs: tuple[Any, ...]) -> None:
+        total.add(inputs[0][real])
+
+    return hook
+
+
+def _first_inputs(model: Any, batch: Sequence[Document]) -> tuple[Any, Any, dict[str, Any]]:
+    """What the model hands to its first layer for documents padded on the right; causal attention keeps the padding out of them."""
+    ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
+    real = torch.zeros_like(ids, dtype=torch.bool)
+    for row, document in enumerate(batch):
+        ids[row, : len(document)] = torch.tensor(document)
+        real[row, : len(document)] = True
+    caught: list[tuple[Any, dict[str, Any]]] = []
+
+    def catch(_module: Any, inputs: tuple[Any, ...], arguments: dict[str, Any]) -> None:
+        caught.append((inputs[0] if inputs else arguments.pop("hidden_states"), arguments))
+        raise _InputsReached
+
+    hook = model.model.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
+    with _removing([hook]), suppress(_InputsReached):
+        model(ids, use_cache=False)
+    hidden, arguments = caught[0]
+    return hidden, real, arguments
+
+
+@contextmanager
+def _removing(hooks: Sequence[Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

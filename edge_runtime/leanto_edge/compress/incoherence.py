@@ -1,0 +1,54 @@
+"""Incoherence processing: seeded rotations that spread the outliers of a weight matrix and of its Hessian over all entries.
+
+W' = R_out W R_inᵀ and H' = R_in H R_inᵀ, with the engine's own rotation (leanto_kernels.rotate). Knows nothing of codes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+import leanto_kernels
+from leanto_edge.layout import SEED_LIMIT
+
+Floats = NDArray[np.float32]
+
+
+def rotation_seed(seed: int, name: str, dimension: int) -> int:
+    """A seed for the rotation that belongs to `name`, in [1, 2^63); 0 (no rotation) if the kernels cannot rotate `dimension`."""
+    if not _rotatable(dimension):
+        return 0
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") % (SEED_LIMIT - 1) + 1
+
+
+def rotate_weight(w: Floats, in_seed: int, out_seed: int) -> Floats:
+    """R_out W R_inᵀ for w (m, n)."""
+    w = leanto_kernels.rotate(np.ascontiguousarray(w), in_seed) if in_seed else w
+    return np.ascontiguousarray(leanto_kernels.rotate(np.ascontiguousarray(w.T), out_seed).T) if out_seed else w
+
+
+def restore_weight(w: Floats, in_seed: int, out_seed: int) -> Floats:
+    """R_outᵀ W R_in for w (m, n): the inverse of `rotate_weight`."""
+    w = leanto_kernels.rotate_transpose(np.ascontiguousarray(w), in_seed) if in_seed else w
+    return np.ascontiguousarray(leanto_kernels.rotate_transpose(np.ascontiguousarray(w.T), out_seed).T) if out_seed else w
+
+
+def rotate_hessian(h: NDArray[np.float64], in_seed: int) -> NDArray[np.float64]:
+    """R_in H R_inᵀ for h (n, n), scaled to a mean diagonal of 1 first (the kernels rotate in float32)."""
+    scale = float(np.trace(h)) / len(h) or 1.0
+    if not in_seed:
+        return h / scale
+    once = leanto_kernels.rotate((h / scale).astype(np.float32), in_seed)
+    both = leanto_kernels.rotate(np.ascontiguousarray(once.T), in_seed).astype(np.float64)
+    return (both + both.T) / 2
+
+
+def _rotatable(dimension: int) -> bool:
+    try:
+        leanto_kernels.rotate(np.zeros((1, dimension), np.float32), 1)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""The model to be compressed, as a float32 torch module, with the folder it comes from.
+
+Finds the folder (local, or downloaded from the hub), refuses architectures that the engine does not run, loads. No arithmetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from leanto_edge.architecture import ModelShape
+from leanto_edge.errors import ArtifactError, UnsupportedModelError
+from leanto_edge.layout import norm_names
+from leanto_edge.manifest import CONFIG, OPTIONAL_FILES, TOKENIZER
+from leanto_edge.tokenizer import Tokenizer
+
+_PATTERNS = ("*.json", "*.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A loaded teacher. `model`: a transformers LlamaForCausalLM in float32, in evaluation mode."""
+
+    path: Path
+    config: dict[str, Any]
+    shape: ModelShape
+    model: Any
+    tokenizer: Tokenizer
+    sha256: str
+
+    def weight(self, module: str) -> Any:
+        """The weight of a module, a float32 torch parameter (m, n)."""
+        return self.model.get_submodule(module).weight
+
+    def norms(self) -> dict[str, Any]:
+        """The weights of the RMS norms as NumPy arrays (hidden,) float32."""
+        state = self.model.state_dict()
+        return {name: state[name].numpy().copy() for name in norm_names(self.shape)}
+
+    def small_files(self) -> dict[str, bytes]:
+        """The tokenizer and other small files that belong to the artifact."""
+        names = (TOKENIZER, *OPTIONAL_FILES)
+        return {name: (self.path / name).read_bytes() for name in names if (self.path / name).is_file()}
+
+
+def find_source(source: str | Path) -> Path:
+    """The local folder of `source`: itself, or a hub id that is downloaded. Raises ArtifactError."""
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if path.is_absolute() or str(source).count("/") != 1 or str(source).startswith("."):
+        raise ArtifactError(path, "is not a model folder; check the path, or give a hub id like owner/name")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=list(_PATTERNS)))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(path, f"is neither a folder nor a model that the hub would give ({reason})") from None
+
+
+def load_source(path: Path) -> Source:
+    """Load the model in `path` as float32. Raises ArtifactError, UnsupportedModelError."""
+    config = _read_config(path)
+    shape = ModelShape.from_config(path, config)
+    if config.get("quantization_config"):
+        raise UnsupportedModelError(path, "is quantized already; compress the original model")
+    tokenizer = Tokenizer(path / TOKENIZER, shape.bos_id)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True, use_safetensors=True).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(path, f"cannot be loaded ({str(error).splitlines()[0]}); check that the folder is complete") from None
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+        if not torch.isfinite(parameter).all():
+            raise ArtifactError(path, "holds a weight that is not finite; the model is broken")
+    return Source(path, config, shape, model, tokenizer, _hash(path))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / CONFIG).read_bytes())
+    except (OSError, ValueError):
+        raise ArtifactError(path / CONFIG, "is missing or not JSON; give a Hugging Face model folder") from None
+    if not isinstance(config, dict):
+        raise ArtifactError(path / CONFIG, "is not a JSON object; give a Hugging Face model folder")
+    return config
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 (hex) over the canonical JSON of {file: SHA-256} of the config and the weights."""
+    files = {}
+    for file in sorted([path / CONFIG, *path.glob("*.safetensors")]):
+        with file.open("rb") as stream:
+            files[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(json.dumps(files, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

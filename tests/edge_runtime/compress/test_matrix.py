@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from leanto_edge.compress.incoherence import restore_weight, rotate_hessian, rotate_weight, rotation_seed
+from leanto_edge.compress.lowrank import fit_low_rank
+from leanto_edge.compress.matrix import CompressedMatrix, compress_matrix, decompress_matrix
+from leanto_edge.layout import MatrixSpec
+from leanto_kernels import reference
+
+
+def problem(rows: int, cols: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    random = np.random.default_rng(seed)
+    inputs = random.standard_normal((4 * cols + 8, cols)) * random.lognormal(0, 1, cols)
+    return random.standard_normal((rows, cols)).astype(np.float32), inputs.T @ inputs / len(inputs)
+
+
+def compressed(spec: MatrixSpec, seed: int = 0, sweeps: int = 1) -> tuple[NDArray[np.float32], CompressedMatrix]:
+    w, h = problem(spec.rows, spec.cols, seed)
+    with ThreadPoolExecutor(2) as executor:
+        return w, compress_matrix(w, h, spec, sweeps=sweeps, executor=executor)
+
+
+# Largest relative error tr(E H Eᵀ) / tr(W H Wᵀ) of a normal matrix under a lively Hessian: below the plain Gaussian error of the code.
+ERROR_BOUND = {("trellis", 1): 0.25, ("trellis", 2): 0.065, ("trellis", 3): 0.018, ("trellis", 4): 0.005, ("int8", 8): 5e-5}
+
+
+@pytest.mark.parametrize(("kind", "bits"), ERROR_BOUND)
+def test_the_error_stays_within_its_bound(kind: str, bits: int) -> None:
+    spec = MatrixSpec(kind, bits, 300, 96, 0, 5, 0 if kind == "int8" else 6)  # type: ignore[arg-type]
+    _, matrix = compressed(spec)
+    assert matrix.error < ERROR_BOUND[kind, bits]
+
+
+@settings(max_examples=12, deadline=None)
+@given(rows=st.integers(1, 40), cols=st.integers(1, 40), bits=st.sampled_from([1, 2, 3, 4, 8]))
+def test_any_size_has_the_shapes_of_the_format(rows: int, cols: int, bits: int) -> None:
+    spec = MatrixSpec("int8" if bits == 8 else "trellis", bits, rows, cols, 0, 3, 0 if bits == 8 else 4)
+    w, matrix = compressed(spec)
+    expected = {name: tensor.shape for name, tensor in spec.tensors("m").items()}
+    assert {f"m.{name}": tensor.shape for name, tensor in matrix.tensors.items()} == expected
+    assert decompress_matrix(spec, matrix.tensors).shape == w.shape
+
+
+def test_the_reported_error_is_that_of_the_decompressed_weight() -> None:
+    spec = MatrixSpec("trellis", 2, 72, 48, 2, 11, 12)
+    w, matrix = compressed(spec)
+    _, h = problem(72, 48)
+    h = h + 0.01 * np.trace(h) / 48 * np.eye(48)
+    error = w - decompress_matrix(spec, matrix.tensors)
+    measured = np.einsum("ij,jk,ik->", error, h, error) / np.einsum("ij,jk,ik->", w, h, w)
+    assert matrix.error == pytest.approx(measured, rel=1e-3)
+
+
+def test_a_zero_matrix_comes_back_as_zeros() -> None:
+    spec = MatrixSpec("trellis", 3, 16, 32, 0, 1, 2)
+    with ThreadPoolExecutor(1) as executor:
+        matrix = compress_matrix(np.zeros((16, 32), np.float32), np.eye(32), spec, sweeps=1, executor=executor)
+    assert matrix.error == 0
+    np.testing.assert_array_equal(decompress_matrix(spec, matrix.tensors), 0)
+
+
+def test_a_hessian_without_full_rank_is_no_obstacle() -> None:
+    w = np.random.default_rng(0).standard_normal((16, 32)).astype(np.float32)
+    with ThreadPoolExecutor(1) as executor:
+        for h in (np.zeros((32, 32)), np.ones((32, 32))):
+            matrix = compress_matrix(w, h, MatrixSpec("trellis", 4, 16, 32, 0, 1, 2), sweeps=1, executor=executor)
+            assert np.isfinite(matrix.error)
+
+
+def test_small_scales_are_kept_in_float32() -> None:
+    w, h = problem(16, 32)
+    spec = MatrixSpec("trellis", 4, 16, 32, 0, 1, 2)
+    with ThreadPoolExecutor(1) as executor:
+        small = compress_matrix(w * 1e-5, h, spec, sweeps=1, executor=executor)
+        usual = compress_matrix(w, h, spec, sweeps=1, executor=executor)
+    assert (small.tensors["scales"].dtype, usual.tensors["scales"].dtype) == (np.float32, np.float16)
+    assert small.error == pytest.approx(usual.error, rel=0.05)
+
+
+def test_a_low_rank_term_takes_what_is_of_low_rank() -> None:
+    w, h = problem(64, 64)
+    random = np.random.default_rng(5)
+    w += 10 * (random.standard_normal((64, 2)) @ random.standard_normal((2, 64))).astype(np.float32)
+    with ThreadPoolExecutor(1) as executor:
+        errors = [compress_matrix(w, h, MatrixSpec("trellis", 2, 64, 64, rank, 1, 2), sweeps=0, executor=executor).error for rank in (0, 2)]
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_no_other_factors_of_that_rank_are_better() -> None:
+    w, h = problem(24, 16)
+    left, right = fit_low_rank(w, h, 3)
+    error = w - left.astype(np.float64) @ right.astype(np.float64)
+    root = np.linalg.cholesky(h)
+    optimum = np.square(np.linalg.svd(w @ root, compute_uv=False)[3:]).sum()
+    assert np.square(error @ root).sum() == pytest.approx(optimum, rel=1e-3)
+
+
+@pytest.mark.parametrize("dimensions", [(64, 172), (1, 7), (96, 288)])
+def test_rotations_are_those_of_the_reference_and_are_undone(dimensions: tuple[int, int]) -> None:
+    m, n = dimensions
+    w, h = problem(m, n)
+    rotated = rotate_weight(w, 5, 6)
+    np.testing.assert_allclose(rotated, reference.rotation(m, 6) @ w @ reference.rotation(n, 5).T, atol=2e-5 * np.abs(w).max())
+    np.testing.assert_allclose(restore_weight(rotated, 5, 6), w, atol=2e-5 * np.abs(w).max())
+    r = reference.rotation(n, 5)
+    expected = r @ (h / np.trace(h) * n) @ r.T
+    np.testing.assert_allclose(rotate_hessian(h, 5), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_seeds_differ_by_name_and_are_zero_where_the_kernels_cannot_rotate() -> None:
+    assert rotation_seed(0, "a", 64) != rotation_seed(0, "b", 64)
+    assert rotation_seed(0, "a", 64) == rotation_seed(0, "a", 64) > 0
+    assert rotation_seed(0, "a", 1025) == 0
