@@ -1,0 +1,90 @@
+"""A conversation. For "text" the transcript so far is the start of the next prompt; for "call" each turn stands alone.
+
+A base model has no chat template: a turn is the prompt and, right after it, its answer; turns are lines. The oldest turns are
+dropped when the edge's context would no longer hold the next answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Unpack
+
+from leanto.events import Event, FinalEvent, Reply
+from leanto.loop import LoopThread
+from leanto.request import Task, check_prompt
+
+if TYPE_CHECKING:
+    from leanto.client import AsyncClient, Sampling
+
+ANSWER_TOKENS = 128  # what a turn leaves room for unless it asks for another length
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What was said, and what was answered."""
+
+    prompt: str
+    answer: str
+
+
+class AsyncChat:
+    """Made by AsyncClient.chat. Its privacy class holds for every turn, since later turns carry the earlier ones."""
+
+    def __init__(self, client: AsyncClient, *, task: Task, private: bool, privacy: str | None) -> None:
+        self.turns: tuple[Turn, ...] = ()
+        self._client = client
+        self._task: Task = task
+        self._private = private
+        self._privacy = privacy
+
+    async def ask(self, prompt: str, **sampling: Unpack[Sampling]) -> Reply:
+        """The next turn, whole. A turn that fails or is cancelled leaves the conversation as it was."""
+        whole = self._with_history(prompt, sampling)
+        reply = await self._client.ask(whole, task=self._task, private=self._private, privacy=self._privacy, **sampling)
+        self.turns = (*self.turns, Turn(prompt, reply.text))
+        return reply
+
+    async def stream(self, prompt: str, **sampling: Unpack[Sampling]) -> AsyncGenerator[Event, None]:
+        """The next turn as events."""
+        whole = self._with_history(prompt, sampling)
+        stream = self._client.stream(whole, task=self._task, private=self._private, privacy=self._privacy, **sampling)
+        async with aclosing(stream) as events:
+            async for event in events:
+                if isinstance(event, FinalEvent):
+                    self.turns = (*self.turns, Turn(prompt, event.reply.text))
+                yield event
+
+    def _with_history(self, prompt: str, sampling: Sampling) -> str:
+        check_prompt(prompt)
+        if self._task == "call":
+            return prompt
+        edge = self._client.edge
+        room = edge.info.context_length - min(sampling.get("max_tokens", ANSWER_TOKENS), edge.info.context_length // 2)
+        for first in range(len(self.turns)):
+            whole = "".join(f"{turn.prompt}{turn.answer}\n" for turn in self.turns[first:]) + prompt
+            if len(edge.tokenizer.encode(whole)) <= room:
+                return whole
+        return prompt
+
+
+class Chat:
+    """Made by Client.chat: the same conversation for code that is not async."""
+
+    def __init__(self, chat: AsyncChat, loop: LoopThread) -> None:
+        self._chat = chat
+        self._loop = loop
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What was said so far."""
+        return self._chat.turns
+
+    def ask(self, prompt: str, **sampling: Unpack[Sampling]) -> Reply:
+        """See AsyncChat.ask."""
+        return self._loop.run(self._chat.ask(prompt, **sampling))
+
+    def stream(self, prompt: str, **sampling: Unpack[Sampling]) -> Generator[Event, None, None]:
+        """See AsyncChat.stream."""
+        return self._loop.iterate(self._chat.stream(prompt, **sampling))

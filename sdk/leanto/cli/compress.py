@@ -1,0 +1,113 @@
+"""`leanto compress`: a model becomes an artifact. The work is leanto_edge.compress; here are its options and its progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leanto.errors import MissingExtra, ModelError, OutputError
+
+if TYPE_CHECKING:
+    from leanto_edge.compress import Report, Stage
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    about = "Compress a Llama model into an artifact. A run that was stopped goes on when called again with the same options."
+    parser = commands.add_parser("compress", help="compress a model", description=about)
+    parser.add_argument("source", help="a Hugging Face Llama folder, or a hub id")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="artifact directory to make; must not exist")
+    parser.add_argument("--bits", type=int, default=2, metavar="B", help="bits per weight of the layers: 2, 3, 4 or 8 (default: 2)")
+    parser.add_argument("--embedding-bits", type=int, metavar="B", help="of the embedding and the head (default: 4, or B if larger)")
+    parser.add_argument("--rank", type=int, default=0, metavar="R", help="of the low-rank term (default: 0)")
+    parser.add_argument("--calibration", required=True, metavar="TEXT", help="text like what the model will see")
+    parser.add_argument("--calibration-tokens", type=int, default=65_536, metavar="N", help="how much of it to use (default: 65536)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the rotations (default: 0)")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: all CPUs")
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0 once the artifact is written whole."""
+    _check(options)
+    try:
+        from leanto_edge.compress import compress
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("leanto"):
+            raise
+        raise MissingExtra("leanto compress", "compress") from None
+    from leanto_edge import ArtifactError
+
+    try:
+        with Bar() as bar:
+            report = compress(
+                options.source,
+                options.output,
+                calibration=options.calibration,
+                bits=options.bits,
+                embedding_bits=options.embedding_bits,
+                rank=options.rank,
+                seed=options.seed,
+                calibration_tokens=options.calibration_tokens,
+                threads=options.threads,
+                progress=bar.update,
+            )
+    except ArtifactError as error:
+        raise ModelError(str(error), path=str(error.path)) from None
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{options.source}: cannot be compressed: {error}") from None
+    print(json.dumps(report.as_dict()) if options.json else summary(report, options.output))
+    return 0
+
+
+def summary(report: Report, output: str) -> str:
+    """What it gained and cost, in three lines."""
+    quality = report.quality
+    return "\n".join(
+        [
+            f"{output}: {report.stored_bytes} bytes, {report.bits_per_weight:.2f} bits a weight, {report.parameters} weights",
+            f"perplexity {quality.perplexity_before:.3f} → {quality.perplexity_after:.3f}; KL {quality.kl_mean:.4f} nats a token",
+            f"took {report.seconds:.0f} s; try it: leanto ask --model {output} …",
+        ]
+    )
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What can be said before torch is imported."""
+    if Path(options.output).exists():
+        raise OutputError(f"{options.output}: already exists; remove it or choose another place", path=options.output)
+    if not os.access(options.calibration, os.R_OK) or Path(options.calibration).is_dir():
+        raise ModelError(f"{options.calibration}: the calibration text cannot be read; give a text file", path=options.calibration)
+    if options.bits not in (2, 3, 4, 8):
+        raise ModelError(f"--bits {options.bits}: choose 2, 3, 4 or 8")
+    if options.threads is not None and options.threads < 1:
+        raise ModelError(f"--threads {options.threads}: at least 1")
+
+
+class Bar:
+    """A progress bar with the time left, on stderr. The total changes with the stage."""
+
+    def __enter__(self) -> Bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        columns = (TextColumn("{task.description:<9}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}"))
+        self._progress = Progress(*columns, console=Console(file=sys.stderr))
+        self._progress.start()
+        self._tasks: dict[str, Any] = {}
+        return self
+
+    def update(self, stage: Stage, done: int, total: int, seconds_left: float) -> None:
+        """What leanto_edge.compress reports."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total, left="")
+        left = f"{seconds_left:.0f} s left" if 0 < done < total else ""
+        self._progress.update(self._tasks[stage], completed=done, total=total, left=left)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()

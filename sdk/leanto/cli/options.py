@@ -1,0 +1,71 @@
+"""Options that several commands share: what a client is made from, and the prompt."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from typing import Any
+
+from leanto.client import Client
+from leanto.errors import PromptRefused, TargetError
+from leanto.policy import Policy, default_policy, load_policy
+from leanto.policy.fields import address, public_key
+from leanto.policy.schema import CloudTarget
+from leanto.request import MAX_PROMPT_CHARS
+
+
+def add_client(parser: argparse.ArgumentParser) -> None:
+    """--model, --policy, --cloud, --development-root, --simulate, --log."""
+    parser.add_argument("--model", metavar="PATH", help="local model: artifact or Hugging Face Llama folder (default: embedded)")
+    parser.add_argument("--policy", metavar="FILE", help="policy TOML (default: `leanto policy show`)")
+    parser.add_argument("--cloud", metavar="HOST:PORT", help="private compute node to lean on (default: the policy's)")
+    parser.add_argument("--development-root", metavar="BASE64", help="pinned root of a development node")
+    parser.add_argument("--simulate", metavar="SIGNALS", help='rehearse a device, such as "battery=9%%,link=down"')
+    parser.add_argument("--log", metavar="FILE", help="append each decision to this JSONL file")
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """The prompt, --task, --private and --privacy."""
+    parser.add_argument("prompt", help='what to answer; "-" reads it from standard input')
+    parser.add_argument("--task", choices=("call", "text"), help="turn it into a call, or continue it (default: call, if the model can)")
+    parser.add_argument("--private", action="store_true", help="never let it leave this device")
+    parser.add_argument("--privacy", metavar="CLASS", help="privacy class of the policy")
+
+
+def open_client(options: argparse.Namespace) -> Client:
+    """The client that the options describe."""
+    return Client(policy=read_policy(options), model=options.model, simulate=options.simulate, log=options.log)
+
+
+def read_policy(options: argparse.Namespace) -> Policy:
+    """The policy, with the cloud target of the command line in it."""
+    policy = load_policy(options.policy) if options.policy else default_policy()
+    if options.cloud is None:
+        if options.development_root is not None:
+            raise TargetError("--development-root belongs to a node: give --cloud HOST:PORT too")
+        return policy
+    try:
+        target = CloudTarget(address(options.cloud), public_key(options.development_root) if options.development_root else None)
+    except ValueError as error:
+        raise TargetError(f"--cloud/--development-root: {error}") from None
+    return replace(policy, cloud=target)
+
+
+def request_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The keywords of Client.ask that the options give."""
+    return {"task": options.task, "private": options.private, "privacy": options.privacy}
+
+
+def read_prompt(options: argparse.Namespace) -> str:
+    """The prompt, from the command line or from standard input. Raises PromptRefused if it is not UTF-8."""
+    if options.prompt != "-":
+        return str(options.prompt)
+    limit = 4 * MAX_PROMPT_CHARS  # UTF-8 takes at most four bytes a character
+    data = sys.stdin.buffer.read(limit + 1)
+    if len(data) > limit:
+        raise PromptRefused(f"standard input is too long for a prompt: shorten it to {MAX_PROMPT_CHARS} characters")
+    try:
+        return data.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise PromptRefused(f"standard input is not valid UTF-8 at byte {error.start + 1}: send text") from None

@@ -1,0 +1,295 @@
+"""The client: look at the device → decide → run → maybe lean → record. The async one is the implementation; `Client` drives it.
+
+Knows the order of the story; every step of it lives in the module that is called.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Generator, Iterable
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from leanto.cascade import Cascade, CloudLeg
+from leanto.chat import AsyncChat, Chat
+from leanto.clock import Clock
+from leanto.decision import Decision
+from leanto.energy import Meter, Rapl
+from leanto.errors import LeantoError, PromptRefused
+from leanto.events import Event, FinalEvent, Reply
+from leanto.local import EdgeModel, open_model
+from leanto.loop import LoopThread
+from leanto.policy import Facts, Ledger, Policy, Verdict, decide, default_policy, foresee, load_policy
+from leanto.policy.decide import CLOUD
+from leanto.policy.schema import SECRET
+from leanto.remote import RemoteTarget
+from leanto.request import Ask, Task, parse_call
+from leanto.signals import DEVICE, Sensors, Snapshot, Source
+from leanto.signals import simulate as rehearse
+from leanto.target import choose_cloud, open_leg
+from leanto.trace import DecisionLog
+
+
+class Sampling(TypedDict, total=False):
+    """How to choose tokens: see leanto.request.Ask for ranges and defaults."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int | None
+    stop: tuple[str, ...]
+
+
+class Options(TypedDict, total=False):
+    """What both clients are made from: see AsyncClient."""
+
+    policy: Policy | str | Path | None
+    model: EdgeModel | str | Path | None
+    cloud: RemoteTarget | CloudLeg | None
+    sources: Iterable[Source] | None
+    simulate: str | None
+    log: str | Path | None
+    threads: int | None
+    clock: Clock | None
+    meter: Meter | None
+
+
+class AsyncClient:
+    """Answers on the edge, and leans on a private compute node where the policy says so.
+
+    policy    a Policy, or the path of a TOML file; default: the one shipped with the package
+    model     the path of a local model (artifact or plain Hugging Face Llama folder), or a loaded one; default: the embedded pocket
+    cloud     a RemoteTarget, or a leg of your own; default: the policy's [targets.cloud], and with neither nothing leaves the device
+    sources   where signals come from, later ones overriding earlier ones; default: psutil
+    simulate  a rehearsal such as "battery=9%,link=down", on top of the sources
+    log       a JSONL file to which every decision is appended
+    threads   for the local model; default: chosen by its size
+
+    Loads the model at once. Raises PolicyError, ModelError, SignalError, TargetError, OutputError.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy | str | Path | None = None,
+        model: EdgeModel | str | Path | None = None,
+        cloud: RemoteTarget | CloudLeg | None = None,
+        sources: Iterable[Source] | None = None,
+        simulate: str | None = None,
+        log: str | Path | None = None,
+        threads: int | None = None,
+        clock: Clock | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        self.policy = policy if isinstance(policy, Policy) else load_policy(policy) if policy else default_policy()
+        self._policy_hash = self.policy.hash
+        self._clock = clock or Clock()
+        device = DEVICE if sources is None else tuple(sources)
+        self._sensors = Sensors([*device, rehearse(simulate)] if simulate else device, clock=self._clock)
+        self._meter = meter or Rapl()
+        self._cloud = choose_cloud(cloud, self.policy.cloud)
+        self._leg: CloudLeg | None = None
+        self._ledger = Ledger()
+        self.edge = open_model(model, threads=threads)
+        self._log = DecisionLog(log) if log else None
+
+    async def ask(
+        self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None, **sampling: Unpack[Sampling]
+    ) -> Reply:
+        """One answer, whole. Nothing is visible before it is finished, so a doubtful local answer costs the reader nothing.
+
+        `task` defaults to "call" where the model knows calls, else "text". `private` (the class "secret") never leaves the device;
+        `privacy` names another class of the policy. Raises PromptRefused, or a Fault carrying its `.decision`.
+        """
+        request = self._request(prompt, task, private, privacy, sampling)
+        async with aclosing(self._answer(request, hold=None)) as events:
+            async for event in events:
+                if isinstance(event, FinalEvent):
+                    return event.reply
+        raise AssertionError("a stream ends in FinalEvent or raises")
+
+    def stream(
+        self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None, **sampling: Unpack[Sampling]
+    ) -> AsyncGenerator[Event, None]:
+        """The same as events: TextEvent, HandoffEvent, RestartEvent, and FinalEvent(reply) last. Closing it cancels both legs."""
+        request = self._request(prompt, task, private, privacy, sampling)
+        return self._answer(request, hold=self.policy.handoff.hold_tokens)
+
+    def chat(self, *, task: Task | None = None, private: bool = False, privacy: str | None = None) -> AsyncChat:
+        """A conversation whose turns see the earlier ones: see leanto.chat."""
+        return AsyncChat(self, task=task or self.default_task, private=private, privacy=privacy)
+
+    def explain(self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None) -> Decision:
+        """What would be decided now, before a token is spent; checks that need an answer are "pending"."""
+        request = self._request(prompt, task, private, privacy, {})
+        snapshot = self._sensors.read()
+        verdict = decide(self.policy, self._facts(request), snapshot, self._ledger)
+        model = self.edge.info.confidence.get(request.task)
+        planned = foresee(self.policy, verdict, request.task, model["threshold"] if model else None)
+        return self._decision(request, snapshot, planned, planned.start or "none")
+
+    @property
+    def default_task(self) -> Task:
+        """ "call" where the local model knows calls, else "text"."""
+        return "call" if "call" in self.edge.info.tasks else "text"
+
+    async def aclose(self) -> None:
+        """Close the connection to the cloud, if one was opened, and the log."""
+        leg, self._leg = self._leg, None
+        log, self._log = self._log, None
+        if log is not None:
+            log.close()
+        if leg is not None:
+            await leg.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def _answer(self, request: Ask, *, hold: int | None) -> AsyncGenerator[Event, None]:
+        """The story of one request: look, decide, run and maybe lean, record."""
+        started, start_j = self._clock.monotonic(), self._meter.read_j()
+        snapshot = self._sensors.read()
+        verdict = decide(self.policy, self._facts(request), snapshot, self._ledger)
+        cloud = self._open_cloud if CLOUD in verdict.constrained else None
+        run = Cascade(request, self.policy, verdict, self.edge, cloud, hold=hold, started=started, clock=self._clock)
+        try:
+            async with aclosing(run.events()) as events:
+                async for event in events:
+                    yield event
+        except BaseException as error:  # cancelled or failed: it spent and sent something all the same
+            decision = self._finish(request, snapshot, run, started, start_j)
+            if isinstance(error, LeantoError):
+                error.decision = decision
+            raise
+        decision = self._finish(request, snapshot, run, started, start_j)
+        yield FinalEvent(_reply(request, run, decision))
+
+    def _request(self, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
+        if private and privacy not in (None, SECRET):
+            raise PromptRefused(f"private=True and privacy={privacy!r} contradict each other: give one of them")
+        privacy_class = SECRET if private else privacy or self.policy.privacy.default
+        if privacy_class not in self.policy.privacy.classes:
+            raise PromptRefused(f"unknown privacy class {privacy_class!r}: the policy has {', '.join(self.policy.privacy.classes)}")
+        return Ask(prompt, task or self.default_task, privacy_class, **sampling)
+
+    def _facts(self, request: Ask) -> Facts:
+        info = self.edge.info
+        prompt_tokens = len(self.edge.tokenizer.encode(request.prompt))
+        return Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, self._cloud is not None)
+
+    def _open_cloud(self) -> CloudLeg:
+        """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""
+        if self._leg is None:
+            assert self._cloud is not None  # the verdict allows the cloud only where there is one
+            self._leg = open_leg(self._cloud, self._clock)
+        return self._leg
+
+    def _finish(self, request: Ask, snapshot: Snapshot, run: Cascade, started: float, start_j: float | None) -> Decision:
+        """Account for what was spent, and record it."""
+        self._ledger = Ledger(self._ledger.bytes_sent + run.bytes_sent)
+        first = run.first_text_at
+        decision = replace(
+            self._decision(request, snapshot, run.verdict, run.route),
+            cloud_model=run.cloud_model,
+            confidence=run.confidence.value if run.confidence else None,
+            calibrated=run.confidence is not None and run.confidence.calibrated,
+            switches=run.switches,
+            local_tokens=run.local_tokens,
+            cloud_tokens=run.cloud_tokens,
+            wasted_tokens=run.local_tokens + run.cloud_tokens - run.kept_tokens,
+            bytes_sent=run.bytes_sent,
+            bytes_received=run.bytes_received,
+            ttft_ms=None if first is None else 1000 * (first - started),
+            total_ms=1000 * (self._clock.monotonic() - started),
+            energy_j=self._meter.since_j(start_j),
+        )
+        if self._log is not None:
+            self._log.write(decision)
+        return decision
+
+    def _decision(self, request: Ask, snapshot: Snapshot, verdict: Verdict, route: str) -> Decision:
+        return Decision(
+            request_id=secrets.token_hex(8),
+            policy_hash=self._policy_hash,
+            edge_build=self.edge.info.build_hash,
+            cloud_model=None,
+            task=request.task,
+            privacy=request.privacy,
+            snapshot=snapshot,
+            checks=verdict.checks,
+            route=route,
+            labels=verdict.labels,
+            decided_at=self._clock.wall(),
+        )
+
+
+class Client:
+    """The same client for code that is not async: it drives an AsyncClient on a thread of its own. Thread-safe.
+
+    Takes the options of AsyncClient. Use it as a context manager, or call `close()`.
+    """
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        self._async = AsyncClient(**options)
+        self._loop = LoopThread()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._async.policy
+
+    @property
+    def edge(self) -> EdgeModel:
+        """The local model."""
+        return self._async.edge
+
+    def ask(
+        self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None, **sampling: Unpack[Sampling]
+    ) -> Reply:
+        """See AsyncClient.ask."""
+        return self._loop.run(self._async.ask(prompt, task=task, private=private, privacy=privacy, **sampling))
+
+    def stream(
+        self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None, **sampling: Unpack[Sampling]
+    ) -> Generator[Event, None, None]:
+        """See AsyncClient.stream. Leaving the loop early, by `break` or Ctrl-C, cancels both legs once the iterator is closed."""
+        return self._loop.iterate(self._async.stream(prompt, task=task, private=private, privacy=privacy, **sampling))
+
+    def chat(self, *, task: Task | None = None, private: bool = False, privacy: str | None = None) -> Chat:
+        """See AsyncClient.chat."""
+        return Chat(self._async.chat(task=task, private=private, privacy=privacy), self._loop)
+
+    def explain(self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None) -> Decision:
+        """See AsyncClient.explain."""
+        return self._async.explain(prompt, task=task, private=private, privacy=privacy)
+
+    def close(self) -> None:
+        """Close the connection to the cloud, the log and the thread. May be called twice."""
+        if not self._loop.closed:
+            self._loop.run(self._async.aclose())
+            self._loop.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _reply(request: Ask, run: Cascade, decision: Decision) -> Reply:
+    return Reply(
+        text=run.visible,
+        route=decision.route,
+        confidence=decision.confidence,
+        decision=decision,
+        energy_j=decision.energy_j,
+        tokens=run.kept_tokens,
+        latency_ms=decision.total_ms,
+        call=parse_call(run.visible) if request.task == "call" else None,
+    )

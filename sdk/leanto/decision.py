@@ -1,0 +1,88 @@
+"""The record of one request: every check with its value, threshold and verdict, the route taken, and what it cost.
+
+Frozen values, and never the text of a prompt or an answer. Knows nothing of how the decision was reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from leanto.signals import Snapshot
+
+Target = Literal["local", "cloud"]
+Stage = Literal["constraints", "budgets", "stream", "answer", "offline"]
+Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending"]
+Value = str | float | int | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison. `allowed_after` are the targets left after it; it never holds one that was gone before, but for the stage
+    "offline": the cloud failed, and the edge is back as the last resort if no hard constraint speaks against it.
+
+    Verdicts: "pass"; "veto" removed a target; "waived" would have removed the last one; "moot" would have removed one that was gone;
+    "unknown" had no value to compare; "pending" is measured while generating.
+    """
+
+    stage: Stage
+    name: str
+    value: Value
+    threshold: Value
+    verdict: Outcome
+    allowed_after: tuple[Target, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything about one request but its words.
+
+    `route` lists the legs that produced tokens, in order: "local", "cloud", "local→cloud", "cloud→local", …; a planned decision
+    (`leanto explain`) holds the leg that would start. `confidence` is the edge's probability that its own answer is right,
+    None where it did not finish one; `calibrated` says whether that is a fitted probability or a plain token average.
+    `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` is None where nothing measures it.
+    """
+
+    request_id: str
+    policy_hash: str
+    edge_build: str
+    cloud_model: str | None
+    task: str
+    privacy: str
+    snapshot: Snapshot
+    checks: tuple[Check, ...]
+    route: str
+    labels: tuple[str, ...]
+    confidence: float | None = None
+    calibrated: bool = False
+    switches: int = 0
+    local_tokens: int = 0
+    cloud_tokens: int = 0
+    wasted_tokens: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    ttft_ms: float | None = None
+    total_ms: float = 0.0
+    energy_j: float | None = None
+    decided_at: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Why this route, in a few words: "confident", "low-confidence", "private", "cloud-unreachable", …"""
+        return ", ".join(self.labels)
+
+    @property
+    def first_veto(self) -> Check | None:
+        """The first check that removed a target."""
+        return next((check for check in self.checks if check.verdict == "veto"), None)
+
+    def explain(self) -> str:
+        """The record as text, one line a check."""
+        from leanto.policy.explain import explain
+
+        return explain(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; the same record, for logs and headers."""
+        return {**asdict(self), "label": self.label}

@@ -1,0 +1,63 @@
+"""What a stream yields, and the reply at its end. Frozen values; knows nothing of how they come about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from leanto.decision import Decision, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer. `call` is the parsed JSON of a call; `confidence` is the edge's in its own answer (see Decision); joules or None."""
+
+    text: str
+    route: str
+    confidence: float | None
+    decision: Decision
+    energy_j: float | None
+    tokens: int
+    latency_ms: float
+    call: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the decision record included."""
+        plain = {"text": self.text, "call": self.call, "route": self.route, "label": self.decision.label, "confidence": self.confidence}
+        plain |= {"tokens": self.tokens, "latency_ms": self.latency_ms, "energy_j": self.energy_j}
+        return {**plain, "decision": self.decision.to_dict()}
+
+
+@dataclass(frozen=True, slots=True)
+class TextEvent:
+    """Text to show, in order; nothing comes twice. `source` is the target it came from."""
+
+    text: str
+    source: Target
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffEvent:
+    """The answer changes hands after `visible_chars` characters were shown."""
+
+    reason: str
+    source: Target
+    target: Target
+    visible_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestartEvent:
+    """Only with `resume = "restart"`: drop everything shown so far, the answer begins anew."""
+
+    dropped_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinalEvent:
+    """The last event: the whole reply."""
+
+    reply: Reply
+
+
+Event = TextEvent | HandoffEvent | RestartEvent | FinalEvent

@@ -1,0 +1,36 @@
+"""The fallback policy: what a TOML file may say (schema), what follows from it (decide), and how that reads (explain)."""
+
+from __future__ import annotations
+
+from leanto.policy.decide import (
+    Facts,
+    Ledger,
+    Verdict,
+    after_fault,
+    decide,
+    foresee,
+    judge_answer,
+    judge_stream,
+    judge_structure,
+    stay,
+    without_edge,
+)
+from leanto.policy.schema import Policy, default_policy, load_policy, parse_policy
+
+__all__ = [
+    "Facts",
+    "Ledger",
+    "Policy",
+    "Verdict",
+    "after_fault",
+    "decide",
+    "default_policy",
+    "foresee",
+    "judge_answer",
+    "judge_stream",
+    "judge_structure",
+    "load_policy",
+    "parse_policy",
+    "stay",
+    "without_edge",
+]

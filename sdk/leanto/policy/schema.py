@@ -1,0 +1,279 @@
+"""Policy TOML, version 1 → one frozen Policy. Strict: an unknown name, type or range is an error with file and line.
+
+Knows nothing of requests or devices; docs/policy.md describes every name, and a test keeps the two together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from leanto.decision import Target
+from leanto.errors import PolicyError
+from leanto.policy.fields import address, choice, integer, number, option, public_key, text, word_or
+
+VERSION = 1
+MAX_BYTES = 1 << 20
+TARGETS: tuple[Target, ...] = get_args(Target)
+SECRET = "secret"
+DEFAULT_CLASSES: Mapping[str, tuple[Target, ...]] = MappingProxyType(
+    {"public": ("local", "cloud"), "personal": ("local", "cloud"), SECRET: ("local",)}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudTarget:
+    """Where to lean, and which root must vouch for the node."""
+
+    address: str = option("", address, 'the private compute node, "host:port"')
+    development_root: str | None = option(None, public_key, "pinned root of a development node (base64, 32 bytes)")
+    tls_root_certificates: str | None = option(
+        None, word_or("system", text, None), "PEM file of the roots for TLS; a loopback address is dialled without TLS unless it is given"
+    )
+    timeout_ms: int = option(10_000, integer(1, 600_000), "longest time for one call to the node")
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """Which class may be answered where."""
+
+    default: str = option("personal", text, "the class of a request that names none")
+    classes: Mapping[str, tuple[Target, ...]] = field(default_factory=lambda: DEFAULT_CLASSES)
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Limits on time, device and egress."""
+
+    deadline_ms: int = option(30_000, integer(1, 3_600_000), "from the call to the last token")
+    battery_floor_percent: float = option(15.0, number(0, 100), "below it and unplugged, no local generation if the cloud may answer")
+    max_temperature_c: float = option(90.0, number(0, 150), "above it, no local generation if the cloud may answer")
+    max_cpu_load: float = option(8.0, number(0, 10_000), "run queue per CPU above which there is none either")
+    cloud_bytes_per_session: int | None = option(
+        None, word_or("unlimited", integer(0, 2**50), None), "sealed bytes one client may send; beyond it, local only"
+    )
+
+
+_THRESHOLD = word_or("artifact", number(0, 1), "artifact")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceThreshold:
+    """Per task: the confidence below which an answer is asked of the cloud."""
+
+    call: float | Literal["artifact"] = option("artifact", _THRESHOLD, 'for calls; "artifact" is the calibrated one of the model')
+    text: float | Literal["artifact"] = option("artifact", _THRESHOLD, "for text; a model without calibration keeps its answers")
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """When a finished local answer is good enough."""
+
+    confidence_threshold: ConfidenceThreshold = field(default_factory=ConfidenceThreshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Handoff:
+    """How a stream changes hands."""
+
+    hold_tokens: int = option(16, integer(0, 4096), "tokens kept back from a stream")
+    stream_floor: float | None = option(
+        -2.5, word_or("off", number(-100, 0), None), "windowed mean logprob (nats) below which the edge hands off"
+    )
+    window: int = option(16, integer(1, 4096), "tokens in that window")
+    resume: Literal["prefix", "restart"] = option("prefix", choice("prefix", "restart"), "how the cloud goes on after visible text")
+    max_switches: int = option(1, integer(0, 16), "hand-offs to the cloud in one request")
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """What to do when the cloud was needed and is not there."""
+
+    mode: Literal["local_best_effort", "fail"] = option(
+        "local_best_effort", choice("local_best_effort", "fail"), "answer locally and say so, or fail"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What may be answered where, and when to lean. `origin` is the file it came from; `hash` depends on the meaning alone."""
+
+    cloud: CloudTarget | None = None
+    privacy: Privacy = field(default_factory=Privacy)
+    budgets: Budgets = field(default_factory=Budgets)
+    quality: Quality = field(default_factory=Quality)
+    handoff: Handoff = field(default_factory=Handoff)
+    offline: Offline = field(default_factory=Offline)
+    origin: str = "default"
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the canonical JSON of every value, defaults included."""
+        return _hash(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values of everything but where it came from."""
+        plain = {name: asdict(part) for name in ("budgets", "quality", "handoff", "offline") if (part := getattr(self, name))}
+        classes = {name: list(targets) for name, targets in self.privacy.classes.items()}
+        cloud = asdict(self.cloud) if self.cloud else None
+        privacy = {"default": self.privacy.default, "classes": classes}
+        return {"version": VERSION, "targets": {"cloud": cloud}, "privacy": privacy, **plain}
+
+
+@cache
+def default_policy() -> Policy:
+    """The policy that ships with the package: `default.toml` beside this file."""
+    return parse_policy(default_text(), origin="default")
+
+
+def default_text() -> str:
+    """The shipped policy as written, comments and all."""
+    return resources.files("leanto.policy").joinpath("default.toml").read_text(encoding="utf-8")
+
+
+def load_policy(path: str | Path) -> Policy:
+    """The policy in the TOML file at `path`. Raises PolicyError with file and line."""
+    file = str(path)
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"cannot be read: {error.strerror or error}; give the path of a policy file", file=file) from None
+    if len(data) > MAX_BYTES:
+        raise PolicyError(f"is larger than {MAX_BYTES} bytes; a policy is a short TOML file", file=file)
+    try:
+        return parse_policy(data.decode("utf-8"), origin=file)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PolicyError("is not valid UTF-8; save it as UTF-8 text", file=file, line=line) from None
+
+
+def parse_policy(source: str, *, origin: str = "policy") -> Policy:
+    """The policy written in `source`. Raises PolicyError with the line where one is known."""
+    try:
+        document = tomllib.loads(source)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        found = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        line = int(found[1]) if found else len(source.splitlines()) if "at end of document" in str(error) else None
+        message = re.sub(r"\s*\(at .*\)$", "", str(error)) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+        raise PolicyError(f"not TOML: {message}", file=origin, line=line) from None
+    return _Reader(source, origin).policy(document)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Walks a parsed document, and knows where in the source a name stands."""
+
+    source: str
+    origin: str
+
+    def policy(self, document: dict[str, Any]) -> Policy:
+        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline"))
+        if type(document.get("version")) is not int or document["version"] != VERSION:
+            raise self.error(("version",), f"expected version = {VERSION} at the top, the only one this release reads")
+        targets = self.table(document, (), "targets")
+        self.only(targets, ("targets",), ("cloud",))
+        quality = self.table(document, (), "quality")
+        self.only(quality, ("quality",), ("confidence_threshold",))
+        threshold = self.record(ConfidenceThreshold, quality, ("quality",), "confidence_threshold")
+        return Policy(
+            cloud=self.cloud(targets) if "cloud" in targets else None,
+            privacy=self.privacy(self.table(document, (), "privacy")),
+            budgets=self.record(Budgets, document, (), "budgets"),
+            quality=Quality(threshold),
+            handoff=self.record(Handoff, document, (), "handoff"),
+            offline=self.record(Offline, document, (), "offline"),
+            origin=self.origin,
+        )
+
+    def cloud(self, targets: dict[str, Any]) -> CloudTarget:
+        cloud: CloudTarget = self.record(CloudTarget, targets, ("targets",), "cloud")
+        if not cloud.address:
+            raise self.error(("targets", "cloud"), '[targets.cloud] needs address = "host:port"')
+        return cloud
+
+    def privacy(self, table: dict[str, Any]) -> Privacy:
+        self.only(table, ("privacy",), ("default", "classes"))
+        written = self.table(table, ("privacy",), "classes")
+        classes = {**DEFAULT_CLASSES, **{name: self.targets(name, value) for name, value in written.items()}}
+        if classes[SECRET] != ("local",):
+            raise self.error(("privacy", "classes", SECRET), 'the class secret is ["local"] and cannot be widened')
+        default = table.get("default", Privacy().default)
+        if not isinstance(default, str) or default not in classes:
+            raise self.error(("privacy", "default"), f"privacy.default: expected one of the classes {', '.join(classes)}")
+        return Privacy(default, MappingProxyType(classes))
+
+    def targets(self, name: str, value: Any) -> tuple[Target, ...]:
+        known = isinstance(value, list) and all(isinstance(item, str) and item in TARGETS for item in value)
+        if not known or not value:
+            raise self.error(("privacy", "classes", name), f'privacy.classes.{name}: expected a list of "local" and "cloud"')
+        return tuple(target for target in TARGETS if target in value)
+
+    def record(self, kind: type[Any], parent: dict[str, Any], path: tuple[str, ...], name: str) -> Any:
+        """The dataclass `kind` from the table `name`, each value through its field's reader."""
+        table, path = self.table(parent, path, name), (*path, name)
+        readers = {item.name: item.metadata["read"] for item in fields(kind)}
+        self.only(table, path, tuple(readers))
+        values = {}
+        for key, value in table.items():
+            try:
+                values[key] = readers[key](value)
+            except ValueError as error:
+                raise self.error((*path, key), f"{'.'.join((*path, key))} = {_short(value)}: {error}") from None
+        return kind(**values)
+
+    def table(self, parent: dict[str, Any], path: tuple[str, ...], name: str) -> dict[str, Any]:
+        value = parent.get(name, {})
+        if not isinstance(value, dict):
+            raise self.error((*path, name), f"{'.'.join((*path, name))}: expected a table, written [{'.'.join((*path, name))}]")
+        return value
+
+    def only(self, table: dict[str, Any], path: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+        for key in table:
+            if key not in allowed:
+                close = difflib.get_close_matches(key, allowed, n=1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                where = f"[{'.'.join(path)}]" if path else "the top level"
+                raise self.error((*path, key), f"unknown name {_short(key)} in {where}; {hint}allowed: {', '.join(allowed)}")
+
+    def error(self, path: tuple[str, ...], message: str) -> PolicyError:
+        return PolicyError(message, file=self.origin, line=_line(self.source, path))
+
+
+def _line(source: str, path: tuple[str, ...]) -> int | None:
+    """The line (from 1) where the name `path` is written, or that of the nearest table around it. For messages only."""
+    best: tuple[int, int] | None = None
+    table: tuple[str, ...] = ()
+    for number_, line in enumerate(source.splitlines(), start=1):
+        if header := re.match(r"\s*\[+\s*([^\[\]]+?)\s*\]", line):
+            table = here = _dotted(header[1])
+        elif key := re.match(r"\s*([\w\"'.\s-]+?)\s*=", line):
+            here = (*table, *_dotted(key[1]))
+        else:
+            continue
+        if here and here == path[: len(here)] and (best is None or len(here) > best[0]):
+            best = (len(here), number_)
+    return best[1] if best else None
+
+
+def _dotted(name: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in name.split("."))
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "…"
+
+
+def _hash(policy: Policy) -> str:
+    return hashlib.sha256(json.dumps(policy.to_dict(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,188 @@
+"""The cloud leg: one private compute node, as the cascade sees it. Values, address rules, and the life of a call.
+
+Imports neither gRPC nor the wire until the first call (`leanto.sealed_session`). Knows nothing of policies or of the edge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from leanto.breaker import Breaker
+from leanto.clock import Clock
+from leanto.errors import CloudUnavailable, EvidenceRefused, Fault, ProtocolFault, TargetError
+
+if TYPE_CHECKING:
+    from leanto.sealed_session import SealedSession
+    from leanto_wire.claims import Claims
+
+__all__ = ["RemoteCall", "RemoteChunk", "RemoteLeg", "RemoteRequest", "RemoteTarget", "Tls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS to the node. `root_certificates` is a PEM file (None: gRPC's own roots); `server_name` replaces the one in the address."""
+
+    root_certificates: str | Path | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTarget:
+    """Where a node is and what it must prove.
+
+    `address` is host:port. `development_root` (base64, from the node's ready file) names the one root whose development
+    evidence is accepted. Without `tls` only loopback addresses are used.
+    """
+
+    address: str
+    development_root: str | None = None
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRequest:
+    """What to ask. `prefix` is the accepted part of a text answer; `timeout_s` covers everything, evidence included."""
+
+    prompt: str
+    task: Literal["call", "text"] = "text"
+    prefix: str = ""
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteChunk:
+    """Part of an answer. `logprobs` (natural, one for each token id) at temperature 1; the last chunk has a finish reason."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish_reason: str | None = None
+
+
+@dataclass(slots=True)
+class Meter:
+    """Bytes of gRPC messages with their 5-byte prefixes; TLS and HTTP/2 headers are not in it."""
+
+    sent: int = 0
+    received: int = 0
+
+
+class RemoteCall:
+    """One call: an async iterator of RemoteChunk. Closing it cancels the work on the node."""
+
+    def __init__(self, chunks: AsyncGenerator[RemoteChunk, None], meter: Meter) -> None:
+        self._chunks = chunks
+        self._meter = meter
+
+    @property
+    def bytes_sent(self) -> int:
+        """Message bytes sent so far, evidence included."""
+        return self._meter.sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Message bytes received so far, evidence included."""
+        return self._meter.received
+
+    def __aiter__(self) -> RemoteCall:
+        return self
+
+    async def __anext__(self) -> RemoteChunk:
+        return await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        """Cancel, or free what is left of a finished call."""
+        await self._chunks.aclose()
+
+
+class RemoteLeg:
+    """The way to one node. Belongs to one event loop. Raises TargetError for an address or root that cannot be used."""
+
+    def __init__(self, target: RemoteTarget, *, clock: Clock | None = None) -> None:
+        self._dial = dial_target(target)
+        self._target = target
+        self._clock = clock or Clock()
+        self._breaker = Breaker(self._clock)
+        self._session: SealedSession | None = None
+
+    @property
+    def model_id(self) -> str | None:
+        """name@build_hash of the model that the node's verified evidence names; None before the first call."""
+        claims = self._session.claims if self._session else None
+        return claims.model_id if claims else None
+
+    def generate(self, request: RemoteRequest) -> RemoteCall:
+        """Start a call. Everything that can fail fails with the first chunk.
+
+        Raises CloudUnavailable, EvidenceRefused, DeadlineExceeded, ProtocolFault, PromptRefused.
+        """
+        meter = Meter()
+        return RemoteCall(self._guarded(request, meter), meter)
+
+    async def evidence(self, *, timeout_s: float = 10.0) -> Claims:
+        """What the node proves, and what it does not. Raises the same errors as `generate`."""
+        until = self._clock.monotonic() + timeout_s
+        return await self._open_session().verified(until, Meter())
+
+    async def close(self) -> None:
+        """Close the channel."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _guarded(self, request: RemoteRequest, meter: Meter) -> AsyncGenerator[RemoteChunk, None]:
+        if self._breaker.wait_s > 0:
+            wait_s = self._breaker.wait_s
+            raise CloudUnavailable(f"{self._target.address} failed repeatedly; next try in {wait_s:.0f} s", retryable=True)
+        until = self._clock.monotonic() + request.timeout_s
+        try:
+            async with aclosing(self._open_session().generate(request, until, meter)) as chunks:
+                async for chunk in chunks:
+                    if chunk.finish_reason is not None:
+                        self._breaker.succeeded()
+                    yield chunk
+        except Fault as fault:
+            if meter.sent and (fault.retryable or isinstance(fault, EvidenceRefused | ProtocolFault)):
+                self._breaker.failed()  # the rest says nothing about the node's health
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            if self._clock.monotonic() >= until:  # a caller that stops waiting just when the time is up
+                self._breaker.failed()
+            raise
+
+    def _open_session(self) -> SealedSession:
+        if self._session is None:
+            from leanto.sealed_session import SealedSession
+
+            self._session = SealedSession(self._target, self._dial, self._clock)
+        return self._session
+
+
+def dial_target(target: RemoteTarget) -> str:
+    """The gRPC name of `target`. Raises TargetError for anything but host:port, and for plaintext beyond this machine."""
+    host, _, port = target.address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or any(char in host for char in "/?#@% "):
+        raise TargetError(f"the cloud address {target.address!r} is not host:port")
+    name = "127.0.0.1" if host == "localhost" else host  # no resolver decides what this machine is
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        if target.tls is None:
+            raise TargetError(f"{target.address}: plaintext only goes to a loopback address; give TLS for another machine") from None
+        return f"dns:///{host}:{port}"
+    if target.tls is None and not address.is_loopback:
+        raise TargetError(f"{target.address}: plaintext only goes to a loopback address; give TLS for another machine")
+    return f"ipv6:[{address}]:{port}" if address.version == 6 else f"ipv4:{address}:{port}"

@@ -1,0 +1,274 @@
+"""One channel to one node: evidence verified before anything leaves, then sealed calls. Where the SDK meets gRPC and the wire.
+
+A server's own words reach no error message: what a status says is told in ours. Knows nothing of policies or of the edge.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import TypeVar
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core would write to the application's stderr; read at its first import
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc import StatusCode, aio
+
+from leanto.clock import Clock
+from leanto.errors import CloudUnavailable, DeadlineExceeded, EvidenceRefused, Fault, PromptRefused, ProtocolFault, TargetError
+from leanto.remote import Meter, RemoteChunk, RemoteRequest, RemoteTarget
+from leanto_wire.claims import Claims
+from leanto_wire.development import DevelopmentPolicy
+from leanto_wire.errors import EvidenceError, SealError
+from leanto_wire.evidence import verify
+from leanto_wire.keys import public_key
+from leanto_wire.report_data import NONCE_BYTES
+from leanto_wire.seal import MAX_MESSAGE_BYTES, SUITE, Binding, Opener, Sealed, seal_request
+from leanto_wire.v1.inference_pb2 import TASK_CALL, TASK_TEXT, GenerateError, GenerateRequest, GenerateResponse, SamplingParams
+from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, SealedChunk, SealedRequest
+from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
+
+T = TypeVar("T")
+
+EVIDENCE_TIMEOUT_S = 5.0
+ATTEMPTS = 2
+_PREFIX_BYTES = 5  # gRPC's, before each message
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES + 8192),
+    ("grpc.max_metadata_size", 8192),
+    ("grpc.enable_retries", 0),  # a retry is sealed again, so gRPC must not repeat one
+    ("grpc.enable_http_proxy", 0),  # no detour by environment variable
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone
+)
+_TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION)
+
+
+class SealedSession:
+    """The channel, and the claims it was verified to stand for."""
+
+    def __init__(self, target: RemoteTarget, dial: str, clock: Clock) -> None:
+        self.claims: Claims | None = None
+        self._address = target.address
+        self._policy = _policy(target)
+        self._clock = clock
+        self._channel = _open_channel(target, dial)
+        self._stub = PrivateComputeStub(self._channel)
+
+    async def verified(self, until: float, meter: Meter) -> Claims:
+        """The node's claims: those at hand until they expire, else fresh evidence, verified against a fresh nonce."""
+        if self.claims is None or self.claims.expires_s <= self._clock.wall():
+            self.claims = None
+            try:
+                self.claims = await self._fetch_claims(until, meter)
+            except aio.AioRpcError as error:
+                raise self._fault(error) from None
+        return self.claims
+
+    async def generate(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[RemoteChunk, None]:
+        """The answer's chunks. Tried again, sealed again, only while no chunk has come."""
+        message = inner_message(request)
+        for attempt in range(1, ATTEMPTS + 1):
+            started = False
+            claims = await self.verified(until, meter)
+            try:
+                async with aclosing(self._exchange(message, request, claims, until, meter)) as chunks:
+                    async for chunk in chunks:
+                        started = True
+                        yield chunk
+                return
+            except aio.AioRpcError as error:
+                if started or attempt == ATTEMPTS or error.code() not in _TRY_AGAIN_NOW:
+                    raise self._fault(error) from None
+                self.claims = None  # a restarted node has another key
+            except SealError as error:
+                raise ProtocolFault(f"{self._address}: {error}") from None
+
+    async def close(self) -> None:
+        """Close the channel; calls under way end."""
+        await self._channel.close()
+
+    async def _fetch_claims(self, until: float, meter: Meter) -> Claims:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        request = EvidenceRequest(nonce=nonce)
+        left_s = self._left_s(until)
+        meter.sent += _size(request)
+        try:
+            evidence = await self._stub.GetEvidence(request, timeout=min(left_s, EVIDENCE_TIMEOUT_S))
+        except aio.AioRpcError as error:
+            if error.code() is StatusCode.DEADLINE_EXCEEDED and left_s > EVIDENCE_TIMEOUT_S:
+                raise CloudUnavailable(f"{self._address} gave no evidence within {EVIDENCE_TIMEOUT_S:.0f} s", retryable=True) from None
+            raise
+        meter.received += _size(evidence)
+        try:
+            return verify(evidence, self._policy, self._clock.wall(), nonce)
+        except EvidenceError as error:
+            raise EvidenceRefused(f"{self._address}: {error}; nothing was sent", claim=error.claim) from None
+
+    async def _exchange(
+        self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter
+    ) -> AsyncGenerator[RemoteChunk, None]:
+        """One sealed request and its answer. The finish is told only once the stream has ended where the seal says."""
+        sealed, opener = seal_request(message, public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest))
+        outer = _outer(sealed, claims)
+        call = self._stub.Generate(outer, timeout=self._left_s(until))
+        meter.sent += _size(outer)
+        answer = _Answer(opener, claims.model_id, request.max_tokens, self._address)
+        try:
+            async for chunk in call:
+                meter.received += _size(chunk)
+                part = answer.take(chunk)
+                if part is not None:
+                    yield part
+            yield answer.finish()
+        finally:
+            call.cancel()
+
+    def _left_s(self, until: float) -> float:
+        left_s = until - self._clock.monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded("no time left for the cloud")
+        return left_s
+
+    def _fault(self, error: aio.AioRpcError) -> Fault:
+        return _FAULTS.get(error.code(), _broken_protocol)(self._address)
+
+
+class _Answer:
+    """Opens an answer's chunks and holds the node to the protocol."""
+
+    def __init__(self, opener: Opener, model_id: str, max_tokens: int, address: str) -> None:
+        self._opener = opener
+        self._model_id = model_id
+        self._tokens_left = max_tokens
+        self._address = address
+        self._last: RemoteChunk | None = None
+
+    def take(self, sealed: SealedChunk) -> RemoteChunk | None:
+        """The part of the answer in `sealed`; the finish is kept for `finish`."""
+        message = self._opener.open(sealed.ciphertext, final=sealed.final)
+        try:
+            response = GenerateResponse.FromString(message)
+        except DecodeError:
+            raise self._broken("a chunk holds no response") from None
+        kind = response.WhichOneof("response")
+        if sealed.final is (kind == "chunk"):
+            raise self._broken("the answer ends where it should not")
+        if kind == "error":
+            raise self._refused(response.error)
+        if kind == "complete":
+            self._last = self._complete(response)
+            return None
+        return self._chunk(response)
+
+    def finish(self) -> RemoteChunk:
+        """The last chunk. Raises SealError if the stream was cut before it."""
+        self._opener.close()
+        if self._last is None:
+            raise self._broken("the answer has no end")
+        return self._last
+
+    def _chunk(self, response: GenerateResponse) -> RemoteChunk:
+        chunk = response.chunk
+        self._tokens_left -= len(chunk.token_ids)
+        logprobs = tuple(chunk.output_logprobs.token_logprobs)
+        if self._tokens_left < 0 or len(logprobs) != len(chunk.token_ids):
+            raise self._broken("more tokens than were asked for, or tokens without their logprobs")
+        return RemoteChunk(chunk.text, tuple(chunk.token_ids), logprobs)
+
+    def _complete(self, response: GenerateResponse) -> RemoteChunk:
+        complete = response.complete
+        if complete.model_id != self._model_id:
+            raise self._broken("another model answered than the evidence names")
+        if complete.finish_reason not in ("stop", "length"):
+            raise self._broken("an unknown finish reason")
+        return RemoteChunk("", finish_reason=complete.finish_reason)
+
+    def _refused(self, error: GenerateError) -> Exception:
+        said = "".join(char if char.isprintable() else " " for char in error.message)[:300]
+        if error.code == GenerateError.CODE_INVALID_ARGUMENT:
+            return PromptRefused(f"{self._address} refused the request: {said}")
+        return CloudUnavailable(f"{self._address} cannot do this: {said}", retryable=False)
+
+    def _broken(self, what: str) -> ProtocolFault:
+        return ProtocolFault(f"{self._address} broke the protocol: {what}")
+
+
+def inner_message(request: RemoteRequest) -> bytes:
+    """The message to seal. Raises PromptRefused for what the wire cannot carry."""
+    try:
+        message = GenerateRequest(
+            request_id=secrets.token_hex(8),
+            text=request.prompt,
+            task=TASK_CALL if request.task == "call" else TASK_TEXT,
+            prefix=request.prefix,
+            stream=True,
+            sampling_params=SamplingParams(
+                temperature=request.temperature,
+                top_p=request.top_p,
+                top_k=request.top_k,
+                max_tokens=request.max_tokens,
+                stop=request.stop,
+                seed=request.seed,
+                logprobs=0,
+            ),
+        ).SerializeToString()
+    except (ValueError, TypeError):
+        raise PromptRefused("the prompt is not valid UTF-8, or a sampling parameter is out of range") from None
+    if len(message) > MAX_MESSAGE_BYTES:
+        raise PromptRefused(f"the prompt takes {len(message)} bytes, the wire carries {MAX_MESSAGE_BYTES}; shorten it")
+    return message
+
+
+def _outer(sealed: Sealed, claims: Claims) -> SealedRequest:
+    return SealedRequest(
+        suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
+    )
+
+
+def _size(message: Message) -> int:
+    return message.ByteSize() + _PREFIX_BYTES
+
+
+def _policy(target: RemoteTarget) -> DevelopmentPolicy:
+    if target.development_root is None:
+        raise TargetError(f"{target.address}: name the development root that its evidence must be signed by")
+    try:
+        return DevelopmentPolicy.from_base64(target.development_root)
+    except ValueError as error:
+        raise TargetError(f"{target.address}: {error}") from None
+
+
+def _open_channel(target: RemoteTarget, dial: str) -> aio.Channel:
+    tls = target.tls
+    if tls is None:
+        return aio.insecure_channel(dial, options=_OPTIONS)
+    try:
+        roots = None if tls.root_certificates is None else Path(tls.root_certificates).read_bytes()
+    except OSError as error:
+        raise TargetError(f"cannot read the root certificates {tls.root_certificates}: {error.strerror}") from None
+    named = [] if tls.server_name is None else [("grpc.ssl_target_name_override", tls.server_name)]
+    return aio.secure_channel(dial, grpc.ssl_channel_credentials(roots), options=[*_OPTIONS, *named])
+
+
+def _broken_protocol(address: str) -> Fault:
+    return ProtocolFault(f"{address} does not speak leanto.v1 as this client does; check the address and both versions")
+
+
+_FAULTS: dict[StatusCode, Callable[[str], Fault]] = {
+    StatusCode.UNAVAILABLE: lambda at: CloudUnavailable(f"{at} cannot be reached or went away; check that it runs", retryable=True),
+    StatusCode.RESOURCE_EXHAUSTED: lambda at: CloudUnavailable(f"{at} is busy; try again later", retryable=True),
+    StatusCode.FAILED_PRECONDITION: lambda at: CloudUnavailable(f"{at} changed its key twice in a row; try again", retryable=True),
+    StatusCode.INTERNAL: lambda at: CloudUnavailable(f"{at} failed inside", retryable=True),
+    StatusCode.UNKNOWN: lambda at: CloudUnavailable(f"{at} failed inside", retryable=True),
+    StatusCode.CANCELLED: lambda at: CloudUnavailable(f"{at} cancelled the answer", retryable=True),
+    StatusCode.DEADLINE_EXCEEDED: lambda at: DeadlineExceeded(f"{at} did not answer in time"),
+}

@@ -1,0 +1,43 @@
+"""From what a policy says of the cloud to a leg that can be used. Imports no gRPC: the first call does."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from leanto.clock import Clock
+from leanto.policy.schema import CloudTarget
+from leanto.remote import RemoteLeg, RemoteTarget, Tls, dial_target
+
+if TYPE_CHECKING:
+    from leanto.cascade import CloudLeg
+
+
+def choose_cloud(given: RemoteTarget | CloudLeg | None, configured: CloudTarget | None) -> RemoteTarget | CloudLeg | None:
+    """The cloud given in code, or the one of the policy, or none. Raises TargetError if it cannot be used."""
+    if isinstance(given, RemoteTarget):
+        dial_target(given)
+    return given if given is not None else remote_target(configured)
+
+
+def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
+    """The target to dial; TLS for every address but a loopback one. Raises TargetError if it cannot be used."""
+    if cloud is None:
+        return None
+    plain = cloud.tls_root_certificates is None and _is_loopback(cloud.address)
+    target = RemoteTarget(cloud.address, cloud.development_root, None if plain else Tls(cloud.tls_root_certificates))
+    dial_target(target)
+    return target
+
+
+def open_leg(cloud: RemoteTarget | CloudLeg, clock: Clock) -> CloudLeg:
+    """A leg to the target, or the leg itself. Nothing is sent yet."""
+    return RemoteLeg(cloud, clock=clock) if isinstance(cloud, RemoteTarget) else cloud
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

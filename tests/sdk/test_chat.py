@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fakes import FakeEdge, UntouchableCloud, call_tokens, fault, tokens
+from leanto import AsyncClient, Client, EngineFault, FinalEvent, Turn
+
+
+def client(edge: FakeEdge, **options: Any) -> Client:
+    return Client(model=edge, sources=(), **options)
+
+
+def test_for_text_the_transcript_starts_the_next_prompt() -> None:
+    edge = FakeEdge(tokens(" and then"))
+    with client(edge) as made:
+        chat = made.chat(task="text")
+        chat.ask("Once")
+        chat.ask("Later")
+    assert [request.prompt for request in edge.requests] == ["Once", "Once and then\nLater"]
+    assert chat.turns == (Turn("Once", " and then"), Turn("Later", " and then"))
+
+
+def test_for_calls_each_turn_stands_alone() -> None:
+    edge = FakeEdge(call_tokens('{"intent": "none"}'))
+    with client(edge) as made:
+        chat = made.chat()
+        chat.ask("first")
+        chat.ask("second")
+    assert [request.prompt for request in edge.requests] == ["first", "second"]
+
+
+def test_the_oldest_turns_are_dropped_when_the_context_is_full() -> None:
+    edge = FakeEdge(tokens(" b c d"), context_length=12)
+    with client(edge) as made:
+        chat = made.chat(task="text")
+        for word in ("one", "two", "three"):
+            chat.ask(word, max_tokens=4)
+    assert edge.requests[-1].prompt == "two b c d\nthree"
+    assert len(chat.turns) == 3
+
+
+def test_a_turn_that_fails_leaves_the_conversation_as_it_was() -> None:
+    edge = FakeEdge([fault(EngineFault)])
+    with client(edge) as made:
+        chat = made.chat(task="text")
+        with pytest.raises(EngineFault):
+            chat.ask("Once")
+    assert chat.turns == ()
+
+
+def test_a_private_conversation_stays_private_in_every_turn() -> None:
+    with client(FakeEdge(tokens(" x", -6.0)), cloud=UntouchableCloud()) as made:
+        chat = made.chat(task="text", private=True)
+        assert [chat.ask("Once").decision.privacy, chat.ask("More").decision.privacy] == ["secret", "secret"]
+
+
+def test_a_streamed_turn_is_remembered() -> None:
+    async def talk() -> tuple[Turn, ...]:
+        async with AsyncClient(model=FakeEdge(tokens(" x y")), sources=()) as made:
+            chat = made.chat(task="text")
+            events = [event async for event in chat.stream("Once")]
+            assert isinstance(events[-1], FinalEvent)
+            return chat.turns
+
+    assert asyncio.run(talk()) == (Turn("Once", " x y"),)
+
+
+def test_a_sync_chat_streams_too() -> None:
+    with client(FakeEdge(tokens(" x y"))) as made:
+        chat = made.chat(task="text")
+        assert isinstance(list(chat.stream("Once"))[-1], FinalEvent)
+    assert len(chat.turns) == 1

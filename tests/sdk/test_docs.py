@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from leanto import parse_policy
+from leanto.policy.explain import _MARK
+from leanto.policy.schema import Budgets, CloudTarget, ConfidenceThreshold, Handoff, Offline, Privacy
+from leanto.signals import simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def policy_page() -> str:
+    return (DOCS / "policy.md").read_text()
+
+
+@pytest.mark.parametrize("table", [CloudTarget, Privacy, Budgets, ConfidenceThreshold, Handoff, Offline])
+def test_every_name_of_the_policy_is_described_as_the_code_has_it(table: type, policy_page: str) -> None:
+    for option in fields(table):
+        if "doc" in option.metadata:
+            row = re.search(rf"^\| `{option.name}` \| (.+?) \| (.+?) \|$", policy_page, re.MULTILINE)
+            assert row is not None, option.name
+            assert row[2] == option.metadata["doc"]
+            shown = row[1].strip("`")
+            assert shown == "required" or shown == "none" or option.metadata["read"](tomllib.loads(f"x = {shown}")["x"]) == option.default
+
+
+def test_the_example_policy_is_one(policy_page: str) -> None:
+    example = re.search(r"```toml\n(.*?)```", policy_page, re.DOTALL)
+    assert example is not None
+    assert parse_policy(example[1]).privacy.classes["work"] == ("local",)
+
+
+def test_every_verdict_and_every_label_in_the_code_is_explained(policy_page: str) -> None:
+    source = "\n".join((ROOT / "sdk/leanto" / name).read_text() for name in ("policy/decide.py", "cascade.py"))
+    labels = set(re.findall(r'"([a-z]+-[a-z-]+|private|battery|temperature|load|offline|confident|uncalibrated)"', source))
+    for word in labels | {mark.lower() for mark in _MARK.values()}:
+        assert re.search(rf"(?<![\w-]){word}(?![\w-])", policy_page), word
+
+
+def test_the_rehearsal_names_are_listed(policy_page: str) -> None:
+    with pytest.raises(Exception, match=r"one of: (.*)") as caught:
+        simulate("x=1")
+    for name in str(caught.value).split("one of: ")[1].split(", "):
+        assert f"`{name}`" in policy_page
+
+
+def test_every_file_named_in_the_lifecycle_exists() -> None:
+    page = (DOCS / "lifecycle.md").read_text()
+    named = re.findall(r"`([\w/.]+\.py|kernels/)`", page)
+    assert len(named) > 15
+    folders = [ROOT, ROOT / "sdk/leanto", ROOT / "cloud_server/leanto_cloud"]
+    missing = [name for name in named if not any((folder / name).exists() for folder in folders)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_every_example_is_a_short_program_with_a_docstring(example: str) -> None:
+    source = (ROOT / "examples" / example).read_text()
+    assert source.startswith('"""')
+    assert len(source.splitlines()) <= 60
+    compile(source, example, "exec")

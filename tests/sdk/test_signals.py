@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import contextlib
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes import FakeClock
+from leanto import SignalError, Snapshot, signals, simulate
+from leanto.signals import DEVICE, Sensors
+
+
+def read(*sources: signals.Source) -> Snapshot:
+    return Sensors(sources, clock=FakeClock().clock).read()
+
+
+def test_the_real_device_can_always_be_read() -> None:
+    snapshot = Sensors(DEVICE).read()
+    assert snapshot.memory_available_bytes is None or snapshot.memory_available_bytes > 0
+    assert snapshot.link in ("up", "down", "unknown")
+
+
+def test_a_source_that_fails_leaves_its_signals_unknown_and_the_others_alone() -> None:
+    def broken() -> dict[str, Any]:
+        raise OSError("no such sensor")
+
+    assert read(lambda: {"cpu_load": 0.5}, broken) == Snapshot(cpu_load=0.5, taken_at=1000.0)
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [{"battery_percent": 250}, {"battery_percent": math.nan}, {"plugged": "yes"}, {"cpu_load": -1}, {"link": "maybe"}, {"nonsense": 1}],
+)
+def test_an_impossible_reading_counts_as_unknown(reading: dict[str, Any]) -> None:
+    assert read(lambda: reading) == Snapshot(taken_at=1000.0)
+
+
+def test_later_sources_override_earlier_ones() -> None:
+    assert read(lambda: {"battery_percent": 80.0}, simulate("battery=9%")).battery_percent == 9.0
+
+
+def test_a_snapshot_is_kept_for_a_second_and_then_taken_again() -> None:
+    clock, counts = FakeClock(), iter(range(10))
+    sensors = Sensors([lambda: {"cpu_load": next(counts)}], clock=clock.clock)
+    assert [sensors.read().cpu_load, sensors.read().cpu_load] == [0, 0]
+    clock.advance(1.5)
+    assert sensors.read().cpu_load == 1
+    clock.advance(-100)  # a clock that jumps back must not freeze the reading
+    assert sensors.read().cpu_load == 2
+
+
+def test_a_rehearsal_reads_every_signal() -> None:
+    snapshot = read(simulate("battery=9%, plugged=yes,load=1.7,memory=300M,temperature=85,link=down"))
+    assert snapshot == Snapshot(9.0, True, 1.7, 300 * 2**20, 85.0, "down", 1000.0)
+
+
+def test_a_rehearsed_battery_is_unplugged_unless_said_otherwise() -> None:
+    assert read(simulate("battery=9")).plugged is False
+    assert read(simulate("link=up")).plugged is None
+
+
+@pytest.mark.parametrize(
+    "text", ["batery=9%", "battery", "=9", "battery=lots", "battery=900", "plugged=maybe", "link=sideways", "load=nan"]
+)
+def test_a_rehearsal_that_cannot_be_read_says_what_is_allowed(text: str) -> None:
+    with pytest.raises(SignalError, match=r"expected|one of: battery, plugged, load, memory, temperature, link") as caught:
+        simulate(text)
+    assert caught.value.exit_code == 2
+
+
+@given(st.text(max_size=30))
+def test_any_rehearsal_is_read_or_refused_with_a_signal_error(text: str) -> None:
+    with contextlib.suppress(SignalError):
+        read(simulate(text))
+
+
+def test_the_battery_of_a_laptop_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "sensors_battery", lambda: SimpleNamespace(percent=41, power_plugged=False), raising=False)
+    assert read(signals.battery) == Snapshot(battery_percent=41.0, plugged=False, taken_at=1000.0)
+
+
+def test_the_hottest_sensor_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"cpu": [SimpleNamespace(current=40.0), SimpleNamespace(current=71.0)], "disk": [SimpleNamespace(current=None)]}
+    monkeypatch.setattr(psutil, "sensors_temperatures", lambda: found, raising=False)
+    assert read(signals.temperature).temperature_c == 71.0
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "expected"), [({"lo": True}, "unknown"), ({"lo": True, "eth0": False}, "down"), ({"eth0": False, "wlan0": True}, "up")]
+)
+def test_the_link_is_up_when_something_other_than_loopback_is(
+    monkeypatch: pytest.MonkeyPatch, interfaces: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(psutil, "net_if_stats", lambda: {name: SimpleNamespace(isup=up) for name, up in interfaces.items()})
+    assert read(signals.link).link == expected
