@@ -13,9 +13,9 @@ from leanto.local_node import LocalNode
 
 def main() -> None:
     policy = default_policy()
-    wary = replace(policy, handoff=replace(policy.handoff, stream_floor=-1.0, window=8, hold_tokens=8))
+    wary = replace(policy, handoff=replace(policy.handoff, stream_floor=-1.0, window=8, hold_tokens=4))
     with LocalNode() as node, Client(cloud=node.target, policy=wary) as client:
-        for event in client.stream("Once upon a time there was a small red boat.", task="text", temperature=0.8, seed=1):
+        for event in client.stream("Once upon a time there was a small red boat.", task="text"):
             match event:
                 case TextEvent():
                     print(event.text, end="", flush=True)

@@ -41,7 +41,7 @@ policies = st.builds(
         Budgets,
         battery_floor_percent=st.floats(0, 100),
         max_temperature_c=st.floats(0, 150),
-        max_cpu_load=st.floats(0, 100),
+        max_cpu_load=st.none() | st.floats(0, 100),
         cloud_bytes_per_session=st.none() | st.integers(0, 10_000),
     ),
     quality=st.builds(Quality, st.builds(ConfidenceThreshold, call=thresholds, text=thresholds)),

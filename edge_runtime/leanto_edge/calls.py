@@ -83,13 +83,13 @@ class CallForm:
     """A schema bound to a tokenizer that has its special tokens (ValueError if it does not)."""
 
     def __init__(self, schema: CallSchema, tokenizer: tokenizers.Tokenizer) -> None:
-        missing = [token for token in schema.special_tokens if tokenizer.token_to_id(token) is None]
+        ids = {token: at for token in schema.special_tokens if (at := tokenizer.token_to_id(token)) is not None}
+        missing = [token for token in schema.special_tokens if token not in ids]
         if missing:
             raise ValueError(f"the tokenizer lacks {missing[0]} (and {len(missing) - 1} more) of the call schema")
         self.schema = schema
         self.tokenizer = tokenizer
         tokenizer.encode_special_tokens = True  # what a user types is text, whatever it looks like
-        ids: dict[str, int] = {token: tokenizer.token_to_id(token) for token in schema.special_tokens}
         self.bos, self.eos, self.user, self.call = ids[BOS], ids[EOS], ids[USER], ids[CALL]
         self.intents = {name: ids[f"<intent:{name}>"] for name in schema.intents}
         self.slots = {name: ids[f"<slot:{name}>"] for name in schema.slots}
@@ -155,7 +155,7 @@ class CallConstraint:
         self._form = form
         self._ids: list[int] = spoken.ids
         words = spoken.word_ids
-        spaced = [form.tokenizer.id_to_token(token).startswith("Ġ") for token in self._ids]
+        spaced = [piece.startswith("Ġ") for piece in spoken.tokens]
         size = len(self._ids)
         self._starts = [i for i in range(size) if i == 0 or (spaced[i] and words[i] != words[i - 1])]
         self._ends = {i + 1 for i in range(size) if i + 1 == size or words[i + 1] != words[i]}

@@ -1,5 +1,5 @@
-// Incoherence rotations R x = (C ⊗ H)(s ∘ x): seeded signs, a Hadamard transform of the power-of-two factor of the dimension and a cosine
-// transform of its odd factor.
+// Incoherence rotations R x = (C ⊗ H)(s ∘ x): seeded signs, a Hadamard transform of the power-of-two factor of the dimension,
+// a cosine transform of its odd factor.
 #pragma once
 
 #include <cstddef>

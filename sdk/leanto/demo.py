@@ -6,6 +6,7 @@ Every answer is computed here and now; the utterances are in demo_cases. Knows n
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import statistics
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from leanto.client import Client
 from leanto.demo_cases import CASES, STORY, Case, Circumstance
@@ -22,11 +23,11 @@ from leanto.local import open_model
 from leanto.local_node import LocalNode
 from leanto.remote import RemoteTarget
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 CALL_TOKENS = 96
+LOW_BATTERY = "battery=9%,plugged=no"
 STORY_TOKENS = 96
+LOG_COLUMNS = 160  # where there is no terminal to say how wide it is
+COLUMNS = {"utterance": 0, "route": 11, "conf.": 5, "why": 18, "ms": 5, "J": 4, "answer": 0, "": 1}  # 0: what is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +79,18 @@ def demo(*, as_json: bool = False) -> int:
         view: View = JsonLines() if as_json else stack.enter_context(LiveTable())
         edge = open_model(None)
         node = stack.enter_context(LocalNode())
-        view.started(f"{edge.info.name} ({edge.info.stored_bytes / 1e6:.2f} MB)", f"{node.model_id} on {node.target.address}")
+        view.started(f"{edge.info.name} ({edge.info.stored_bytes / 1e6:.2f} MB)", f"{_brief(node.model_id)} on {node.target.address}")
         clients: dict[Circumstance, Client] = {
             "": stack.enter_context(Client(model=edge, cloud=node.target)),
-            "low battery": stack.enter_context(Client(model=edge, cloud=node.target, simulate="battery=9%,plugged=no")),
-            "cloud unreachable": stack.enter_context(Client(model=edge, cloud=_nobody(node.target))),
+            "low battery": stack.enter_context(Client(model=edge, cloud=node.target, simulate=LOW_BATTERY)),
+            "low battery, cloud unreachable": stack.enter_context(Client(model=edge, cloud=_nobody(node.target), simulate=LOW_BATTERY)),
         }
         clients["private"] = clients[""]
         rows = []
         for case in CASES:
             rows.append(_answer(case, clients[case.circumstance]))
             view.row(rows[-1])
+        view.text("\n")
         rows.append(_tell(STORY, clients[""], view))
         view.row(rows[-1])
         view.summary(summarize(rows))
@@ -180,80 +182,69 @@ class JsonLines:
 
 
 class LiveTable:
-    """A rich table that grows, the story below it."""
+    """A table that grows by a row with every answer, the story word by word below it. Reads the same in a log file."""
 
     def __enter__(self) -> LiveTable:
         from rich.console import Console
-        from rich.live import Live
 
-        self._console = Console()
-        self._story = ""
-        self._title = "loading"
-        self._rows: list[Row] = []
-        self._live = Live(self._table(), console=self._console, refresh_per_second=8, vertical_overflow="visible")
-        self._live.start()
+        console = Console()
+        self._console = console if console.is_terminal or "COLUMNS" in os.environ else Console(width=LOG_COLUMNS)
+        self._waiting = self._console.status("loading the models and starting a private node …")
+        self._waiting.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._waiting.stop()
 
     def started(self, edge: str, node: str) -> None:
-        """Which models answer."""
-        self._title = f"edge {edge}, leaning on {node}"
-        self._live.update(self._table())
+        """Which models answer, and the head of the table."""
+        self._waiting.stop()
+        self._console.print(f"edge {edge}, leaning on {node}\n", highlight=False)
+        self._line([*COLUMNS], style="bold")
 
     def text(self, text: str) -> None:
-        """The story so far."""
-        from rich.console import Group
-        from rich.panel import Panel
-        from rich.text import Text
-
-        self._story += text
-        self._live.update(Group(self._table(), Panel(Text(self._story), title="story, streamed")))
+        """A piece of the story."""
+        self._console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
 
     def row(self, row: Row) -> None:
         """One line of the table."""
-        self._rows.append(row)
         if row.right is None:
-            self.text("")
-        else:
-            self._live.update(self._table())
+            self._console.print("\n")
+        reply = row.reply
+        utterance = f"{row.utterance} ({row.circumstance})" if row.circumstance else row.utterance
+        confidence = "" if reply.confidence is None else f"{reply.confidence:.2f}"
+        energy = "n/a" if reply.energy_j is None else f"{reply.energy_j:.1f}"
+        mark = {True: "✓", False: "✗", None: ""}[row.right]
+        style = "" if reply.route == "local" else "cyan"
+        cells = [utterance, reply.route, confidence, reply.decision.label, f"{reply.latency_ms:.0f}", energy, _short(reply), mark]
+        self._line(cells, style=style)
 
     def summary(self, summary: Summary) -> None:
         """The figures, below everything."""
-        self._live.stop()
         local = "n/a" if summary.correct_local is None else f"{summary.correct_local:.0%}"
         energy = "n/a" if summary.energy_j is None else f"{summary.energy_j:.1f} J"
         kept = f"kept local {summary.share_local:.0%} of {summary.requests} requests"
-        self._console.print(f"{kept}; right: {local} of those kept local, {summary.correct:.0%} overall")
+        self._console.print(f"\n{kept}; right: {local} of those kept local, {summary.correct:.0%} overall")
         for route, figures in summary.latency_ms.items():
             self._console.print(f"  {route:<14} n {figures['n']:<3.0f} p50 {figures['p50']:.1f} ms   p95 {figures['p95']:.1f} ms")
         self._console.print(f"sealed bytes sent {summary.bytes_sent}; energy {energy}")
 
-    def _table(self) -> Table:
+    def _line(self, cells: list[str], *, style: str) -> None:
+        """One row in columns of fixed widths; the utterance and the answer share what the terminal leaves."""
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=self._title, title_justify="left", expand=False, pad_edge=False)
-        for name, justify in (("utterance", "left"), ("route", "left"), ("conf.", "right"), ("why", "left"), ("ms", "right")):
-            table.add_column(name, justify="right" if justify == "right" else "left")
-        table.add_column("J", justify="right")
-        table.add_column("answer")
-        table.add_column("")
-        for row in self._rows:
-            reply = row.reply
-            mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}[row.right]
-            table.add_row(
-                Text(f"{row.utterance} ({row.circumstance})" if row.circumstance else row.utterance),
-                reply.route,
-                "" if reply.confidence is None else f"{reply.confidence:.2f}",
-                reply.decision.label,
-                f"{reply.latency_ms:.0f}",
-                "n/a" if reply.energy_j is None else f"{reply.energy_j:.1f}",
-                Text(_short(reply)),
-                mark,
-            )
-        return table
+        table = Table.grid(padding=(0, 1), expand=True)
+        for width in COLUMNS.values():
+            table.add_column(width=width or None, ratio=None if width else 1, overflow="fold")
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+        self._console.print(table)
+
+
+def _brief(model_id: str) -> str:
+    """name@hash, the hash cut short."""
+    name, _, build = model_id.partition("@")
+    return f"{name}@{build[:12]}"
 
 
 def _short(reply: Reply) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-Circumstance = Literal["", "private", "low battery", "cloud unreachable"]
+Circumstance = Literal["", "private", "low battery", "low battery, cloud unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ CASES = (
         "find the saga called the lantern keepers of orre",
         "work_search",
         {"object_type": "saga", "object_name": "the lantern keepers of orre"},
-        "cloud unreachable",
+        "low battery, cloud unreachable",
     ),
     Case("is there news about the volcano", "news_query", {"news_topic": "volcano"}),
 )

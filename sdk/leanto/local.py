@@ -207,6 +207,7 @@ def assess(info: ModelInfo, task: str, tokens: list[Token]) -> Confidence:
     if model is None:
         return Confidence(confidence.mean_probability([token.logprob for token in tokens]), False, None)
     try:
-        return Confidence(confidence.predict(model, tokens), True, float(model["threshold"]))
+        value = confidence.predict(model, tokens)
+        return Confidence(value if math.isfinite(value) else 0.0, True, float(model["threshold"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{info.name}: its confidence model for {task!r} cannot be used ({error}); compress it again") from error

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import leanto_kernels as kernels
 from leanto_kernels import reference
@@ -122,3 +125,23 @@ def test_the_model_keeps_its_arrays_and_a_cache_its_model_alive(build: Callable[
     gc.collect()
     cache.truncate(0)
     assert cache.capacity == 5
+
+
+def test_a_real_model_goes_on_as_recorded(stories260k: Path) -> None:
+    tensors = load_file(stories260k / "model.safetensors")
+    golden = json.loads((stories260k / "golden.json").read_text(encoding="utf-8"))["greedy_ids"]
+    config: dict[str, int | float | bool] = {
+        "hidden_size": 64, "intermediate_size": 172, "num_layers": 5, "num_heads": 8, "num_kv_heads": 4, "head_dim": 8,
+        "vocab_size": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_embeddings": True,
+    }  # fmt: skip
+    forms = {
+        name.removesuffix(".weight"): {"kind": "dense", "rows": t.shape[0], "cols": t.shape[1]}
+        for name, t in tensors.items()
+        if t.ndim == 2
+    }
+    model = kernels.Model(config, forms, {name: t.astype(np.float32) for name, t in tensors.items()})
+    cache = model.new_cache(len(golden))
+    written = golden[:1]
+    while len(written) < len(golden):
+        written.append(model.step(cache, written[-1])[0])
+    assert written == golden

@@ -69,7 +69,7 @@ def test_json_lines_hold_every_answer_and_the_summary(capsys: pytest.CaptureFixt
     by_circumstance = {line["circumstance"]: line for line in lines if line["event"] == "reply" and line["circumstance"]}
     assert by_circumstance["private"]["decision"]["bytes_sent"] == 0
     assert by_circumstance["low battery"]["route"] == "cloud"
-    assert "cloud-unreachable" in by_circumstance["cloud unreachable"]["label"]
+    assert "cloud-unreachable" in by_circumstance["low battery, cloud unreachable"]["label"]
     assert lines[-1]["correct"] == pytest.approx((len(CASES) - 1) / len(CASES))
     assert lines[-1]["energy_j"] is None or lines[-1]["energy_j"] > 0
     assert set(lines[-1]["latency_ms"]) == {"local", "cloud", "local→cloud"}

@@ -59,11 +59,3 @@ def test_every_file_named_in_the_lifecycle_exists() -> None:
     folders = [ROOT, ROOT / "sdk/leanto", ROOT / "cloud_server/leanto_cloud"]
     missing = [name for name in named if not any((folder / name).exists() for folder in folders)]
     assert missing == []
-
-
-@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
-def test_every_example_is_a_short_program_with_a_docstring(example: str) -> None:
-    source = (ROOT / "examples" / example).read_text()
-    assert source.startswith('"""')
-    assert len(source.splitlines()) <= 60
-    compile(source, example, "exec")

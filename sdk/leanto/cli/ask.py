@@ -76,6 +76,9 @@ def _stream(client: Client, prompt: str, options: argparse.Namespace, arguments:
                 print("\n[the cloud begins the answer anew]", file=sys.stderr)
             if isinstance(event, FinalEvent):
                 reply = event.reply
+    except BaseException:
+        print(flush=True)  # what follows, an error or a prompt, gets a line of its own
+        raise
     finally:
         events.close()
     assert reply is not None  # a stream ends in FinalEvent or raises

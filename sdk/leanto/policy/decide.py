@@ -73,7 +73,7 @@ def decide(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger) -> 
 def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -> Verdict:
     """Stage 4, while generating: the mean logprob (nats) of the last `handoff.window` tokens against the floor."""
     floor = policy.handoff.stream_floor
-    fails = None if mean_logprob is None or floor is None else mean_logprob < floor
+    fails = None if mean_logprob is None or floor is None else not mean_logprob >= floor  # NaN is no reason to trust
     name = f"mean_logprob_{policy.handoff.window}"
     reason = "the worst window of the answer" if mean_logprob is not None else "the answer is shorter than a window"
     return _prefer_cloud(policy, verdict, "stream", name, mean_logprob, floor, fails, "doubt-in-stream", reason)
@@ -86,10 +86,11 @@ def judge_answer(policy: Policy, verdict: Verdict, task: str, confidence: float,
     if threshold is None:
         kept = replace(verdict, labels=_with(verdict.labels, "uncalibrated"))
         return kept.record("answer", "confidence", confidence, None, "unknown", "no calibrated threshold for this task: kept")
-    if confidence >= threshold:
+    fails = not confidence >= threshold
+    if not fails:
         verdict = replace(verdict, labels=_with(verdict.labels, "confident"))
     reason = "probability that the local answer is right"
-    return _prefer_cloud(policy, verdict, "answer", "confidence", confidence, threshold, confidence < threshold, "low-confidence", reason)
+    return _prefer_cloud(policy, verdict, "answer", "confidence", confidence, threshold, fails, "low-confidence", reason)
 
 
 def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
@@ -160,8 +161,8 @@ def _budgets(policy: Policy, snapshot: Snapshot, ledger: Ledger, verdict: Verdic
     hot = None if heat is None else heat > most
     verdict = _prefer_cloud(policy, verdict, "budgets", "temperature_c", heat, most, hot, "temperature", "the hottest sensor")
     load, full = snapshot.cpu_load, budgets.max_cpu_load
-    busy = None if load is None else load > full
-    return _prefer_cloud(policy, verdict, "budgets", "cpu_load", load, full, busy, "load", "run queue per CPU")
+    busy = None if load is None else full is not None and load > full
+    return _prefer_cloud(policy, verdict, "budgets", "cpu_load", load, "off" if full is None else full, busy, "load", "run queue per CPU")
 
 
 def _egress(limit: int | None, sent: int, verdict: Verdict) -> Verdict:

@@ -58,7 +58,9 @@ class Budgets:
     deadline_ms: int = option(30_000, integer(1, 3_600_000), "from the call to the last token")
     battery_floor_percent: float = option(15.0, number(0, 100), "below it and unplugged, no local generation if the cloud may answer")
     max_temperature_c: float = option(90.0, number(0, 150), "above it, no local generation if the cloud may answer")
-    max_cpu_load: float = option(8.0, number(0, 10_000), "run queue per CPU above which there is none either")
+    max_cpu_load: float | None = option(
+        None, word_or("off", number(0, 10_000), None), 'run queue per CPU above which there is none either; or "off"'
+    )
     cloud_bytes_per_session: int | None = option(
         None, word_or("unlimited", integer(0, 2**50), None), "sealed bytes one client may send; beyond it, local only"
     )

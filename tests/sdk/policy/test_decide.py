@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -126,7 +127,8 @@ def test_an_unknown_signal_vetoes_nothing_and_says_so() -> None:
 
 def test_heat_and_load_lean_too() -> None:
     assert verdict(snapshot=replace(FINE, temperature_c=95.0)).labels == ("temperature",)
-    assert verdict(snapshot=replace(FINE, cpu_load=50.0)).labels == ("load",)
+    assert verdict(snapshot=replace(FINE, cpu_load=50.0)).labels == ()
+    assert verdict(snapshot=replace(FINE, cpu_load=50.0), policy=Policy(budgets=Budgets(max_cpu_load=8.0))).labels == ("load",)
 
 
 def test_a_private_request_on_a_low_battery_is_answered_locally_and_labelled() -> None:
@@ -167,6 +169,11 @@ def test_the_policys_own_threshold_replaces_the_artifacts() -> None:
     text = judge_answer(Policy(), verdict(), "text", 0.4, 0.3)
     assert (text.allowed, text.labels) == (("local", "cloud"), ("confident",))
     assert judge_answer(Policy(), verdict(), "text", 0.2, 0.3).allowed == ("cloud",)
+
+
+def test_evidence_that_is_not_a_number_is_no_reason_to_trust() -> None:
+    assert judge_answer(Policy(), verdict(), "call", math.nan, 0.5).allowed == ("cloud",)
+    assert judge_stream(Policy(), verdict(), math.nan).allowed == ("cloud",)
 
 
 def test_an_uncalibrated_answer_is_kept_and_labelled() -> None:

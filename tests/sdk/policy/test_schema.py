@@ -105,7 +105,7 @@ def test_a_mistake_is_named_with_its_line_and_what_is_allowed(source: str, line:
 
 def test_the_hash_depends_on_the_meaning_alone() -> None:
     plain = parse_policy("version = 1")
-    commented = parse_policy("# a comment\nversion = 1\n[budgets]\nmax_cpu_load = 8 # the default\n", origin="elsewhere")
+    commented = parse_policy("# a comment\nversion = 1\n[budgets]\nmax_temperature_c = 90 # the default\n", origin="elsewhere")
     other = parse_policy("version = 1\n[budgets]\nmax_cpu_load = 7.5")
     assert plain.hash == commented.hash != other.hash
 
