@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from leanto_edge.architecture import ModelShape
@@ -89,10 +90,11 @@ def write_artifact(
         _write_draft(draft, config, matrices, tensors, files, {"name": out.name, **metadata})
         read_artifact(draft)
         draft.chmod(0o755)
+        (draft / WEIGHTS).chmod(0o644)
         draft.rename(out)
         _sync(out.parent)
-    except OSError as error:
-        raise ArtifactError(out, f"cannot be written ({error.strerror}); free some space or choose another place") from None
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(out, f"cannot be written ({error}); free some space or choose another place") from None
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
@@ -206,6 +208,7 @@ def _write_draft(
     block = {"quant_method": "leanto", "format": FORMAT, "window": WINDOW, "block": BLOCK, "matrices": _described(matrices)}
     _write(draft / CONFIG, as_json({**config, "quantization_config": block}))
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, draft / WEIGHTS, {"format": "pt"})
+    (draft / WEIGHTS).chmod(0o644)  # save_file lets only its owner read
     for name, content in files.items():
         _write(draft / safe_name(draft, name), content)
     listed = {file.name: fingerprint(file) for file in sorted(draft.iterdir())}

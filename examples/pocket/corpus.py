@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
-from leanto_edge.calls import Call, CallForm, CallSchema, normalise
+from leanto_edge.calls import Call, CallForm, CallSchema, SlotValue, normalise
 
 Row = dict[str, Any]
 SEPARATOR = "\n<|endoftext|>\n"
@@ -26,14 +28,14 @@ BULK = (
     "standard_ebooks_children",
 )
 UTTERANCE_WEIGHT, INTENT_WEIGHT, CALL_WEIGHT, TEXT_WEIGHT = 0.08, 2.0, 1.0, 0.25
-CHUNK = 128  # tokens of running text in one row of a batch
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids and the loss weight of predicting each, (n,) and (n,)."""
+    """Token ids, what to predict at each place (the ids, but for a softened intent), and the loss weight of it; (n,) each."""
 
     ids: list[int]
+    labels: list[int]
     weights: list[float]
 
 
@@ -45,6 +47,11 @@ def rows(data: Path, split: str) -> list[Row]:
 def call_of(row: Row) -> Call:
     """The right call of a row."""
     return Call(row["intent"], row["slots"])
+
+
+def listed(said: SlotValue) -> list[str]:
+    """The values of a slot, said once or more often."""
+    return said if isinstance(said, list) else [said]
 
 
 def stories(data: Path, split: str) -> list[str]:
@@ -69,47 +76,86 @@ def example(form: CallForm, row: Row) -> Example | None:
     if target is None:
         return None
     weights = [0.0, 0.0, *[UTTERANCE_WEIGHT] * (len(prompt) - 2), INTENT_WEIGHT, *[CALL_WEIGHT] * (len(target) - 1)]
-    return Example(prompt + target, weights)
+    return Example(prompt + target, prompt + target, weights)
 
 
 @dataclass
 class Commands:
-    """Endless commands. Half of those with slots get other values of the same slot names, so that copying rare names is learnt."""
+    """Endless commands.
+
+    Half of those with slots get other values of the same slot names, some of them names that nobody has, so that copying is learnt;
+    some lose a word that no slot needs. `teacher` (rows, intents): a second opinion on the intent of each row (see teacher.py), from which
+    the label is drawn in `trust` of the cases.
+    """
 
     form: CallForm
     train: list[Row]
     random: random.Random
+    teacher: NDArray[np.float16] | None = None
+    trust: float = 0.25
     swap: float = 0.5
+    novel: float = 0.2
+    shorten: float = 0.15
     bank: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         values: dict[str, set[str]] = {}
         for row in self.train:
             for name, said in row["slots"].items():
-                values.setdefault(name, set()).update(normalise(value) for value in (said if isinstance(said, list) else [said]))
+                values.setdefault(name, set()).update(map(normalise, listed(said)))
         self.bank = {name: sorted(said) for name, said in values.items() if len(said) >= 3}
+        self.opinions = None if self.teacher is None else self.teacher.astype(np.float64).cumsum(1)
 
     def __iter__(self) -> Iterator[Example]:
-        people = [row for row in self.train if row["source"].startswith("hwu")]  # the many small intents, seen twice
+        intents = [self.form.intents[name] for name in sorted(self.form.schema.intents)]
+        people = [i for i, row in enumerate(self.train) if row["source"].startswith("hwu")]  # the many small intents, seen twice
+        plain = [example(self.form, row) for row in self.train]
         while True:
-            pool = self.train + people
+            pool = [*range(len(self.train)), *people]
             self.random.shuffle(pool)
-            for row in pool:
-                swapped = example(self.form, self.swapped(row)) if row["slots"] and self.random.random() < self.swap else None
-                found = swapped or example(self.form, row)
-                if found is not None:
-                    yield found
+            for i in pool:
+                found = self.varied(self.train[i]) or plain[i]
+                if found is None:
+                    continue
+                if self.opinions is not None and self.random.random() < self.trust:
+                    opinion = intents[min(int(np.searchsorted(self.opinions[i], self.random.random())), len(intents) - 1)]
+                    labels = [opinion if token in self.form.intent_of else token for token in found.ids]
+                    found = Example(found.ids, labels, found.weights)
+                yield found
+
+    def varied(self, row: Row) -> Example | None:
+        """Another way to say `row`, or None for the row as it is."""
+        other = self.swapped(row) if row["slots"] and self.random.random() < self.swap else row
+        if self.random.random() < self.shorten:
+            other = self.shortened(other)
+        return None if other is row else example(self.form, other)
+
+    def shortened(self, row: Row) -> Row:
+        """`row` without a few of the words that stand in no slot value."""
+        kept = {word for said in row["slots"].values() for value in listed(said) for word in normalise(value).split()}
+        words = normalise(row["utterance"]).split()
+        words = [word for word in words if word in kept or self.random.random() > 0.12] or words
+        return {**row, "utterance": " ".join(words)}
+
+    def value(self, name: str) -> str:
+        """A value for a slot; where there are many, sometimes a new one made of the words of two."""
+        bank = self.bank[name]
+        if len(bank) < 100 or self.random.random() > self.novel:
+            return self.random.choice(bank)
+        words = (self.random.choice(bank) + " " + self.random.choice(bank)).split()
+        self.random.shuffle(words)
+        return " ".join(words[: self.random.randint(1, min(5, len(words)))])
 
     def swapped(self, row: Row, chance: float = 0.6) -> Row:
         """`row` with some slot values replaced, in the utterance and in the slots alike."""
         utterance, slots, new = f" {normalise(row['utterance'])} ", {}, []
         for name, said in row["slots"].items():
             values = []
-            for value in map(normalise, said if isinstance(said, list) else [said]):
+            for value in map(normalise, listed(said)):
                 if self.random.random() < chance and name in self.bank and utterance.count(f" {value} ") == 1:
                     mark = f"\0{len(new)}\0"
                     utterance = utterance.replace(f" {value} ", f" {mark} ")
-                    value = self.random.choice(self.bank[name])
+                    value = self.value(name)
                     new.append((mark, value))
                 values.append(value)
             slots[name] = values if isinstance(said, list) else values[0]
@@ -118,17 +164,18 @@ class Commands:
         return {**row, "utterance": utterance.strip(), "slots": slots}
 
 
-def running_text(tokenizer: tokenizers.Tokenizer, texts: list[str], chooser: random.Random) -> Iterator[Example]:
-    """Endless rows of CHUNK tokens of whole texts, each between <bos> and <eos>."""
+def running_text(tokenizer: tokenizers.Tokenizer, texts: list[str], chooser: random.Random, longest: int) -> Iterator[Example]:
+    """Endless texts between <bos> and <eos>, cut into pieces of at most `longest` tokens; each piece begins with <bos>."""
     bos, eos = tokenizer.token_to_id("<bos>"), tokenizer.token_to_id("<eos>")
-    texts, waiting = list(texts), []
+    texts = list(texts)
     while True:
         chooser.shuffle(texts)
         for text in texts:
-            waiting += [bos, *tokenizer.encode(text.strip()).ids, eos]
-            while len(waiting) >= CHUNK:
-                yield Example(waiting[:CHUNK], [TEXT_WEIGHT] * CHUNK)
-                del waiting[:CHUNK]
+            ids = [*tokenizer.encode(text.strip()).ids, eos]
+            for at in range(0, len(ids), longest - 1):
+                piece = [bos, *ids[at : at + longest - 1]]
+                if len(piece) >= 8:
+                    yield Example(piece, piece, [0.0, *[TEXT_WEIGHT] * (len(piece) - 1)])
 
 
 def train_tokenizer(data: Path, schema: CallSchema, size: int = 3072) -> tokenizers.Tokenizer:

@@ -90,6 +90,14 @@ def test_an_empty_utterance_allows_an_intent_and_nothing_to_fill(form: CallForm)
     assert constraint.allowed().tolist() == [form.eos]
 
 
+@pytest.mark.parametrize("utterance", ["x" * 100_000, "play " * 20_000, "\0" * 100_000])
+def test_a_hundred_thousand_characters_are_encoded_and_constrained_like_any_other(form: CallForm, utterance: str) -> None:
+    constraint, prompt = form.constraint(utterance), form.prompt(utterance)
+    constraint.push(form.intents["play_music"])
+    constraint.push(form.slots["song_name"])
+    assert set(constraint.allowed().tolist()) == {prompt[2]}
+
+
 @given(ids=st.lists(st.integers(0, 339), max_size=8))
 def test_malformed_answers_are_refused_or_decoded_but_never_crash(form: CallForm, ids: list[int]) -> None:
     try:

@@ -30,8 +30,8 @@ class LayerWalk:
     """The calibration documents on their way through the decoder layers of a Llama model, one layer at a time."""
 
     def __init__(self, model: Any, documents: Sequence[Document]) -> None:
-        self._layers = model.model.layers
-        self._norm = model.model.norm
+        self._layers, self._norm, self._head = model.model.layers, model.model.norm, model.lm_head
+        self._vocab_size = model.config.vocab_size
         self._states: list[tuple[Any, Any, dict[str, Any]]] = []  # hidden (b, t, h), real positions (b, t) bool, layer arguments
         with torch.no_grad():
             for batch in batches(documents, _BATCH_ROWS):
@@ -54,13 +54,15 @@ class LayerWalk:
                 output = self._layers[layer](hidden, **arguments)
                 self._states[index] = (output[0] if isinstance(output, tuple) else output, real, arguments)
 
-    def head_hessian(self) -> Hessian:
-        """H (hidden, hidden) of the head's input, once all layers are behind."""
-        total = _Sum()
+    def head(self) -> tuple[Hessian, NDArray[np.float64]]:
+        """H (hidden, hidden) of the head's input and the mean probability (vocab,) of each token, once all layers are behind."""
+        total, predicted = _Sum(), torch.zeros(self._vocab_size, dtype=torch.float64)
         with torch.no_grad():
             for hidden, real, _ in self._states:
-                total.add(self._norm(hidden)[real])
-        return total.mean()
+                inputs = self._norm(hidden)[real]
+                total.add(inputs)
+                predicted += torch.softmax(self._head(inputs), -1).sum(0, dtype=torch.float64)
+        return total.mean(), predicted.numpy() / total.count
 
 
 class _Sum:
@@ -68,16 +70,16 @@ class _Sum:
 
     def __init__(self) -> None:
         self._total: Any = 0.0
-        self._count = 0
+        self.count = 0
 
     def add(self, x: Any) -> None:
         """Take in x (tokens, n) float32."""
         wide = x.to(torch.float64)
         self._total = self._total + wide.T @ wide
-        self._count += len(x)
+        self.count += len(x)
 
     def mean(self) -> Hessian:
-        return np.asarray(self._total.numpy()) / self._count
+        return np.asarray(self._total.numpy()) / self.count
 
 
 def _adder(total: _Sum, real: Any) -> Callable[[Any, tuple[Any, ...]], None]:

@@ -39,15 +39,26 @@ class CompressedMatrix:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def compress_matrix(w: Floats, h: NDArray[np.float64], spec: MatrixSpec, *, sweeps: int, executor: Executor) -> CompressedMatrix:
-    """Compress w (m, n) under the Hessian h (n, n) as `spec` says; blocks of 256 rows run in parallel on `executor`."""
+def compress_matrix(
+    w: Floats, h: NDArray[np.float64], spec: MatrixSpec, *, sweeps: int, executor: Executor, importance: Floats | None = None
+) -> CompressedMatrix:
+    """Compress w (m, n) under the Hessian h (n, n) as `spec` says; blocks of 256 rows run in parallel on `executor`.
+
+    `importance` (m,): how much each row's error counts (None: all the same); of use only where rows are not rotated.
+    """
     h = rotate_hessian(h, spec.in_seed)
     h[np.diag_indices_from(h)] += DAMPING
     rotated = rotate_weight(w, spec.in_seed, spec.out_seed)
     left, right = fit_low_rank(rotated, h, spec.rank)
     residual: Floats = np.subtract(rotated, left.astype(np.float32) @ right.astype(np.float32), dtype=np.float32)
     lower, wide = unit_lower(h), h.astype(np.float32)
-    parts = list(executor.map(lambda top: _compress_rows(residual[top : top + BLOCK], wide, lower, spec, sweeps), range(0, len(w), BLOCK)))
+    importance = np.ones(len(w), np.float32) if importance is None else importance
+
+    def rows(top: int) -> tuple[Rounded, Floats]:
+        block = slice(top, top + BLOCK)
+        return _compress_rows(residual[block], wide, lower, spec, sweeps, importance[block])
+
+    parts = list(executor.map(rows, range(0, len(w), BLOCK)))
     tensors = _tensors(spec, parts)
     if spec.rank:
         tensors |= {"left": left, "right": right}
@@ -62,19 +73,19 @@ def decompress_matrix(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
     return restore_weight(_rotated_weight(spec, tensors), spec.in_seed, spec.out_seed)
 
 
-def _compress_rows(w: Floats, h: Floats, lower: Floats, spec: MatrixSpec, sweeps: int) -> tuple[Rounded, Floats]:
+def _compress_rows(w: Floats, h: Floats, lower: Floats, spec: MatrixSpec, sweeps: int, importance: Floats) -> tuple[Rounded, Floats]:
     """One block of rows: codes and scales."""
     columns = np.ascontiguousarray(w.T)
-    rounder = _rounder(spec, int8_scales(w) if spec.kind == "int8" else trellis_scales(w, spec.bits))
+    rounder = _rounder(spec, int8_scales(w) if spec.kind == "int8" else trellis_scales(w, spec.bits), importance)
     rounded = ldlq(columns, lower, rounder)
     for _ in range(sweeps):
-        rounder = _rounder(spec, stored_scales(best_scales(columns, h, rounded.values)))
+        rounder = _rounder(spec, stored_scales(best_scales(columns, h, rounded.values)), importance)
         sweep(columns, h, rounded, rounder)
     return rounded, stored_scales(best_scales(columns, h, rounded.values))
 
 
-def _rounder(spec: MatrixSpec, scales: Floats) -> Rounder:
-    return Int8Rounder(scales) if spec.kind == "int8" else TrellisRounder(scales, spec.bits)
+def _rounder(spec: MatrixSpec, scales: Floats, importance: Floats) -> Rounder:
+    return Int8Rounder(scales) if spec.kind == "int8" else TrellisRounder(scales, spec.bits, importance)
 
 
 def _tensors(spec: MatrixSpec, parts: list[tuple[Rounded, Floats]]) -> dict[str, Array]:

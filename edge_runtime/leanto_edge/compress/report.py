@@ -122,4 +122,4 @@ def _loss(log_probabilities: Any, targets: Any) -> float:
 
 
 def _exp(loss: float) -> float:
-    return math.exp(loss) if loss < 700 else math.inf
+    return math.exp(min(loss, 700.0))  # JSON has no infinity

@@ -31,9 +31,9 @@ class Rounder(Protocol):
 
 
 class TrellisRounder:
-    """Trellis-coded quantization down the rows of a block; errors count in the units of the weights, not of the scales."""
+    """Trellis-coded quantization down the rows of a block. Errors count in the units of the weights, times each row's importance."""
 
-    def __init__(self, scales: Floats, bits: int) -> None:
+    def __init__(self, scales: Floats, bits: int, importance: Floats) -> None:
         self.scales, self.bits = scales, bits
         self.tables = leanto_kernels.tables(bits)
         rows = padded(len(scales), ROW_GROUP)
@@ -41,7 +41,7 @@ class TrellisRounder:
         self._targets = np.zeros((rows, 1), np.float32)
         self._inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > 0)
         self._weights = np.zeros(rows, np.float32)  # padding rows stay free
-        self._weights[: len(scales)] = np.square(scales / (scales.max() or 1.0))
+        self._weights[: len(scales)] = importance * np.square(scales / (scales.max() or 1.0))
 
     def round(self, target: Floats) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         """As Rounder says."""

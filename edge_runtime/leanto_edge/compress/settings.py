@@ -21,8 +21,8 @@ class Settings:
     rank: int = 0
     sweeps: int = 2
     seed: int = 0
-    calibration_tokens: int = 65_536
-    held_out_tokens: int = 16_384
+    calibration_tokens: int = 32_768
+    held_out_tokens: int = 8_192
     document_tokens: int = 512
 
     def __post_init__(self) -> None:

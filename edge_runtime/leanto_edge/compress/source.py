@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from leanto_edge.architecture import ModelShape
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
@@ -44,9 +45,9 @@ class Source:
         return {name: state[name].numpy().copy() for name in norm_names(self.shape)}
 
     def small_files(self) -> dict[str, bytes]:
-        """The tokenizer and other small files that belong to the artifact."""
-        names = (TOKENIZER, *OPTIONAL_FILES)
-        return {name: (self.path / name).read_bytes() for name in names if (self.path / name).is_file()}
+        """The tokenizer and other small files that belong to the artifact, their JSON without the white space."""
+        files = [self.path / name for name in (TOKENIZER, *OPTIONAL_FILES)]
+        return {file.name: _compact(file) for file in files if file.is_file()}
 
 
 def find_source(source: str | Path) -> Path:
@@ -73,15 +74,31 @@ def load_source(path: Path) -> Source:
     if config.get("quantization_config"):
         raise UnsupportedModelError(path, "is quantized already; compress the original model")
     tokenizer = Tokenizer(path / TOKENIZER, shape.bos_id)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True, use_safetensors=True).eval()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ArtifactError(path, f"cannot be loaded ({str(error).splitlines()[0]}); check that the folder is complete") from None
+    model = _load_model(path)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         if not torch.isfinite(parameter).all():
             raise ArtifactError(path, "holds a weight that is not finite; the model is broken")
     return Source(path, config, shape, model, tokenizer, _hash(path))
+
+
+def _load_model(path: Path) -> Any:
+    """As transformers loads it, but not silently with random weights where the files lack some."""
+    options = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(path, **options)
+        model, loading = loaded
+    except Exception as error:  # transformers and what it stands on raise many kinds for files that do not fit
+        raise ArtifactError(path, f"cannot be loaded ({str(error).splitlines()[0]}); check that the folder is complete") from None
+    finally:
+        if bar:
+            logging.enable_progress_bar()
+    lost = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
+    if lost:
+        raise ArtifactError(path, f"lacks weights that the config asks for, like {lost[0]}; check that the folder is complete")
+    return model.eval()
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -92,6 +109,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ArtifactError(path / CONFIG, "is not a JSON object; give a Hugging Face model folder")
     return config
+
+
+def _compact(file: Path) -> bytes:
+    try:
+        return json.dumps(json.loads(file.read_bytes()), ensure_ascii=False, separators=(",", ":")).encode()
+    except ValueError:
+        raise ArtifactError(file, "is not JSON; give a complete Hugging Face model folder") from None
 
 
 def _hash(path: Path) -> str:

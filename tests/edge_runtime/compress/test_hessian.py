@@ -31,7 +31,10 @@ def test_the_walk_measures_what_the_whole_model_reads(teacher: Path) -> None:
             np.testing.assert_allclose(h, x.T @ x / len(x), rtol=1e-3, atol=1e-5 * np.abs(h).max())
         walk.advance(layer)
     x = inputs_of(source, "lm_head").astype(np.float64)
-    np.testing.assert_allclose(walk.head_hessian(), x.T @ x / len(x), rtol=1e-3, atol=1e-5)
+    h, predicted = walk.head()
+    np.testing.assert_allclose(h, x.T @ x / len(x), rtol=1e-3, atol=1e-5)
+    logits = x @ source.weight("lm_head").numpy().T
+    np.testing.assert_allclose(predicted, np.mean(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), axis=0), rtol=1e-3)
 
 
 def test_a_layer_is_measured_behind_what_the_earlier_ones_became(teacher: Path) -> None:

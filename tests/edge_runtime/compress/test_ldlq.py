@@ -24,7 +24,11 @@ def energy(error: Floats, h: NDArray[np.float64]) -> float:
 
 
 def rounder_of(columns: Floats, bits: int) -> Rounder:
-    return Int8Rounder(int8_scales(columns.T)) if bits == 8 else TrellisRounder(trellis_scales(columns.T, bits), bits)
+    return (
+        Int8Rounder(int8_scales(columns.T))
+        if bits == 8
+        else TrellisRounder(trellis_scales(columns.T, bits), bits, np.ones(columns.shape[1], np.float32))
+    )
 
 
 def test_blocked_feedback_is_the_textbook_recursion() -> None:

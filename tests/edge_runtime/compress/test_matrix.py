@@ -58,6 +58,16 @@ def test_the_reported_error_is_that_of_the_decompressed_weight() -> None:
     assert matrix.error == pytest.approx(measured, rel=1e-3)
 
 
+def test_an_important_row_is_met_better() -> None:
+    w, h = problem(64, 64)
+    spec, importance = MatrixSpec("trellis", 2, 64, 64, 0, 1, 0), np.ones(64, np.float32)
+    importance[::8] = 20
+    with ThreadPoolExecutor(1) as executor:
+        found = [compress_matrix(w, h, spec, sweeps=1, executor=executor, importance=chosen) for chosen in (None, importance)]
+    even, uneven = (np.square(w - decompress_matrix(spec, matrix.tensors))[::8].sum() for matrix in found)
+    assert uneven < 0.6 * even
+
+
 def test_a_zero_matrix_comes_back_as_zeros() -> None:
     spec = MatrixSpec("trellis", 3, 16, 32, 0, 1, 2)
     with ThreadPoolExecutor(1) as executor:

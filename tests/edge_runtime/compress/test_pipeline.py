@@ -143,6 +143,8 @@ def test_an_existing_output_is_refused_before_any_work(teacher: Path, calibratio
         ({"model_type": "mamba"}, UnsupportedModelError, "mamba"),
         ({"quantization_config": {"quant_method": "gptq"}}, UnsupportedModelError, "quantized already"),
         ({"hidden_size": 65}, ArtifactError, "cannot be loaded"),
+        ({"intermediate_size": 180}, ArtifactError, "lacks weights|cannot be loaded"),
+        ({"num_hidden_layers": 3}, ArtifactError, "lacks weights"),
     ],
 )
 def test_a_source_that_cannot_be_compressed_is_refused(
