@@ -12,6 +12,8 @@ from typing import Any
 
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
 
+MOST_LAYERS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -36,7 +38,7 @@ class ModelShape:
     def from_config(cls, path: Path, config: Mapping[str, Any]) -> ModelShape:
         """Raise UnsupportedModelError for another architecture, ArtifactError for missing or senseless numbers."""
         _refuse_unsupported(path, config)
-        rope = config.get("rope_parameters") or {}
+        rope = _rope(config)
         try:
             heads = int(config["num_attention_heads"])
             shape = cls(
@@ -55,8 +57,8 @@ class ModelShape:
                 bos_id=None if config.get("bos_token_id") is None else int(config["bos_token_id"]),
                 eos_ids=_ids(config.get("eos_token_id")),
             )
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise ArtifactError(path / "config.json", f"is not a usable model config ({error!r}); fetch the artifact again") from None
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise ArtifactError(path / "config.json", f"is not a usable model config ({error!r:.200}); fetch the artifact again") from None
         shape._check(path)
         return shape
 
@@ -79,22 +81,32 @@ class ModelShape:
         sizes = (self.hidden_size, self.intermediate_size, self.num_layers, self.num_heads, self.num_kv_heads, self.head_dim)
         if min(*sizes, self.vocab_size, self.context_length) < 1 or max(*sizes, self.vocab_size, self.context_length) > 1 << 24:
             raise ArtifactError(path / "config.json", "a size is out of range; fetch the artifact again")
+        if self.num_layers > MOST_LAYERS:  # every layer costs memory before a weight is read
+            raise ArtifactError(path / "config.json", f"asks for over {MOST_LAYERS} layers; fetch the artifact again")
+        if self.bos_id is not None and not 0 <= self.bos_id < self.vocab_size:
+            raise ArtifactError(path / "config.json", "bos_token_id is outside the vocabulary; fetch the artifact again")
         if self.num_heads % self.num_kv_heads or self.head_dim % 2:
             raise ArtifactError(path / "config.json", "the attention heads do not divide evenly; fetch the artifact again")
 
 
 def _refuse_unsupported(path: Path, config: Mapping[str, Any]) -> None:
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = _rope(config)
     wanted = {
         "model_type": (config.get("model_type"), "llama"),
         "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-        "rope_type": (rope.get("rope_type", "default"), "default"),
+        "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
         "attention_bias": (bool(config.get("attention_bias", False)), False),
         "mlp_bias": (bool(config.get("mlp_bias", False)), False),
     }
     for key, (value, supported) in wanted.items():
         if value != supported:
-            raise UnsupportedModelError(path / "config.json", f"{key} is {value!r}; this engine runs {supported!r}")
+            raise UnsupportedModelError(path / "config.json", f"{key} is {value!r:.40}; this engine runs {supported!r}")
+
+
+def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where configs of any age keep the position embedding's settings; {} is the default, what is no object has no known type."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return rope if isinstance(rope, dict) else {"rope_type": rope}
 
 
 def _ids(value: Any) -> frozenset[int]:

@@ -21,6 +21,7 @@ BOS, EOS, USER, CALL = "<bos>", "<eos>", "<user>", "<call>"
 OUT_OF_SCOPE = "none"
 MAX_SLOTS = 12  # more than anyone says in one breath; a bound, so that every call ends
 CLOSING = ".?! "
+SPACE = "Ġ"  # how byte-level pieces write it
 
 SlotValue: TypeAlias = str | list[str]
 
@@ -37,8 +38,8 @@ class CallSchema:
         try:
             intents = json.loads(text)["intents"]
             schema = cls({str(name): tuple(map(str, slots)) for name, slots in intents.items()})
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"not a call schema ({error!r})") from None
+        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a call schema ({error!r:.200})") from None
         if not schema.intents:
             raise ValueError("the call schema has no intents")
         return schema
@@ -80,13 +81,17 @@ def normalise(utterance: str) -> str:
 
 
 class CallForm:
-    """A schema bound to a tokenizer that has its special tokens (ValueError if it does not)."""
+    """A schema bound to a byte-level tokenizer that has its special tokens (ValueError if it is another or does not)."""
 
     def __init__(self, schema: CallSchema, tokenizer: tokenizers.Tokenizer) -> None:
         ids = {token: at for token in schema.special_tokens if (at := tokenizer.token_to_id(token)) is not None}
         missing = [token for token in schema.special_tokens if token not in ids]
         if missing:
             raise ValueError(f"the tokenizer lacks {missing[0]} (and {len(missing) - 1} more) of the call schema")
+        added = tokenizer.get_added_tokens_decoder()
+        plain = [token for token, at in ids.items() if at not in added or not added[at].special]
+        if plain:
+            raise ValueError(f"{plain[0]} is not a special token of the tokenizer, so an utterance could contain it")
         self.schema = schema
         self.tokenizer = tokenizer
         tokenizer.encode_special_tokens = True  # what a user types is text, whatever it looks like
@@ -95,6 +100,8 @@ class CallForm:
         self.slots = {name: ids[f"<slot:{name}>"] for name in schema.slots}
         self.intent_of = {token: name for name, token in self.intents.items()}
         self.slot_of = {token: name for name, token in self.slots.items()}
+        if not any(piece.startswith(SPACE) for piece in self._spoken("a b").tokens[1:]):
+            raise ValueError("the tokenizer of a call schema must be byte-level; slot values start at its spaces")
 
     def prompt(self, utterance: str) -> list[int]:
         """Token ids up to and including <call>."""
@@ -155,7 +162,7 @@ class CallConstraint:
         self._form = form
         self._ids: list[int] = spoken.ids
         words = spoken.word_ids
-        spaced = [piece.startswith("Ġ") for piece in spoken.tokens]
+        spaced = [piece.startswith(SPACE) for piece in spoken.tokens]
         size = len(self._ids)
         self._starts = [i for i in range(size) if i == 0 or (spaced[i] and words[i] != words[i - 1])]
         self._ends = {i + 1 for i in range(size) if i + 1 == size or words[i + 1] != words[i]}

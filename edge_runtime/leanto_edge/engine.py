@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ class Engine:
             self.model = Model(self.shape.kernel_config(), dict(artifact.matrices), dict(artifact.tensors))
         except ValueError as error:
             raise ArtifactError(artifact.path, f"{error}; fetch the artifact again") from None
-        self._form = self._call_form(artifact.path / "calls.json")
+        self._path = artifact.path
+        self._form = self._call_form(artifact.path / "calls.json") if artifact.has("calls.json") else None
         self.info = self._describe(artifact)
         self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else os.cpu_count() or 1)
 
@@ -77,6 +79,7 @@ class Engine:
 
     def _text(self, request: GenerationRequest) -> Iterator[Token]:
         self._check_text(request.prompt)
+        self._check_text(request.prompt + request.prefix)
         ids = self.tokenizer.encode(request.prompt + request.prefix)
         decoder = StreamDecoder(self.tokenizer, ids)
         matcher = StopMatcher(request.sampling.stop)
@@ -122,15 +125,27 @@ class Engine:
         """(token, (logprob, margin, entropy)) without end; the caller decides when to stop, at most `budget` tokens on."""
         random = np.random.default_rng(secrets.randbits(64) if sampling.seed is None else sampling.seed)
         how = (sampling.temperature, sampling.top_p, sampling.top_k)
-        cache: Cache = self.model.new_cache(len(ids) + budget)
-        logits = self.model.prefill(cache, np.asarray(ids, np.int32), self._threads)
-        token, *evidence = sample(logits, *how, random.random(), constraint.allowed() if constraint else None)
+        with self._native_errors():
+            cache: Cache = self.model.new_cache(len(ids) + budget)
+            logits = self.model.prefill(cache, np.asarray(ids, np.int32), self._threads)
+            token, *evidence = sample(logits, *how, random.random(), constraint.allowed() if constraint else None)
         while True:
             if constraint:
                 constraint.push(token)
             yield token, (evidence[0], evidence[1], evidence[2])
             allowed = constraint.allowed() if constraint else None
-            token, *evidence = self.model.step(cache, token, *how, random.random(), allowed, self._threads)
+            with self._native_errors():
+                token, *evidence = self.model.step(cache, token, *how, random.random(), allowed, self._threads)
+
+    @contextmanager
+    def _native_errors(self) -> Iterator[None]:
+        """The arguments were checked before: what a step refuses is a weight, and what it cannot get is memory."""
+        try:
+            yield
+        except ValueError as error:
+            raise ArtifactError(self._path, f"{error}; fetch the artifact again") from None
+        except MemoryError:
+            raise PromptError("there is not enough memory for a context of that length; ask for fewer tokens") from None
 
     def _check_text(self, prompt: str) -> None:
         if not prompt.strip():
@@ -147,11 +162,9 @@ class Engine:
             raise PromptError(f"the prompt has {prompt_tokens} tokens, the context holds {self.shape.context_length}; shorten it")
         return min(max_tokens, room)
 
-    def _call_form(self, path: Path) -> CallForm | None:
-        if not path.is_file():
-            return None
+    def _call_form(self, path: Path) -> CallForm:
         try:
-            return CallForm(CallSchema.from_json(path.read_text()), self.tokenizer.raw)
+            return CallForm(CallSchema.from_json(path.read_text(encoding="utf-8")), self.tokenizer.raw)
         except ValueError as error:
             raise ArtifactError(path, f"{error}; fetch the artifact again") from None
 

@@ -31,8 +31,10 @@ class SamplingParams:
             raise ValueError(f"temperature is {self.temperature}; it must be in [0, 100)")
         if not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; it must be 0 (off) or more")
+        if not 0 <= self.top_k < 1 << 31:
+            raise ValueError(f"top_k is {self.top_k}; it must be 0 (off) or more, below 2^31")
+        if self.seed is not None and not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"seed is {self.seed}; it must be in [0, 2^64)")
         if any(not text for text in self.stop):
             raise ValueError("a stop text is empty; leave it out")
 

@@ -14,6 +14,7 @@ import tokenizers
 from leanto_edge.errors import ArtifactError
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # how a decoder shows bytes that do not yet make a character
+LONGEST_WAIT = 32  # tokens after which bytes that still make no character are shown as such
 
 
 class Tokenizer:
@@ -25,18 +26,19 @@ class Tokenizer:
         except Exception as error:  # the library raises bare Exception for every fault of the file
             raise ArtifactError(path, f"is not a readable tokenizer ({error}); fetch the artifact again") from None
         self.raw.no_truncation()
+        self.raw.no_padding()
         self.raw.encode_special_tokens = True
         self.bos_id = bos_id
 
     @property
     def vocab_size(self) -> int:
-        """Pieces, special ones included."""
-        return self.raw.get_vocab_size(with_added_tokens=True)
+        """The highest token id plus one, special tokens included."""
+        return 1 + max(self.raw.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @cached_property
     def longest_piece(self) -> int:
         """Characters in the longest piece: no text of more than `n` times this fits `n` tokens."""
-        return max(len(piece) for piece in self.raw.get_vocab())
+        return max(map(len, self.raw.get_vocab()), default=1)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` with BOS in front, special tokens in the text taken as plain text."""
@@ -54,28 +56,43 @@ class StreamDecoder:
     """Turns token ids into text as they come, and only into whole characters.
 
     Decoding depends on the neighbours (leading spaces, multi-byte characters), so each new piece is read as the difference
-    between two decodings of a short window that starts in the `context` (ids that stand before the stream).
+    between two decodings of a short window: the tokens of the last piece, at first the end of `context` (ids that stand before the
+    stream), and those that follow. The window starts between characters, since byte-fallback decoders drop a whole run that does not.
     """
 
     def __init__(self, tokenizer: Tokenizer, context: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._window = list(context[-8:])
+        self._window = _whole_characters(tokenizer, context)
+        self._shown = len(self._window)
         self._read = tokenizer.decode(self._window)
 
     def push(self, token_id: int) -> str:
         """The text that became readable with `token_id`, perhaps none."""
         self._window.append(token_id)
         text = self._tokenizer.decode(self._window)
-        if text.endswith(INCOMPLETE) and len(self._window) < 32:
+        if self._shown and text == self._read:  # a special token: nothing to show, now or later
+            self._window.pop()
+            return ""
+        if text.endswith(INCOMPLETE) and len(self._window) - self._shown < LONGEST_WAIT:
             return ""
         new = text[len(self._read) :]
-        self._window = self._window[-8:]
+        self._window = self._window[self._shown :]
+        self._shown = len(self._window)
         self._read = self._tokenizer.decode(self._window)
         return new
 
     def flush(self) -> str:
         """What is left at the end: bytes that never became a character show as U+FFFD."""
         return self._tokenizer.decode(self._window)[len(self._read) :]
+
+
+def _whole_characters(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """The last few of `ids`, from a place where a character starts."""
+    for count in range(min(8, len(ids)), min(LONGEST_WAIT, len(ids)) + 1):
+        window = list(ids[len(ids) - count :])
+        if not tokenizer.decode(window).startswith(INCOMPLETE):
+            break
+    return window
 
 
 class StopMatcher:

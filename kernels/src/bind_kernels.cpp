@@ -23,6 +23,7 @@ TrellisCodes checked_codes(const Array<uint8_t>& codes, const Array<int8_t>& tab
     demand(bits >= 1 && bits <= 4, "bits must be 1, 2, 3 or 4");
     demand(tables.ndim() == 2 && tables.shape(0) == 2 && tables.shape(1) == 16, "tables must have the shape (2, 16)");
     demand(codes.ndim() == 2 && codes.shape(1) > 0 && codes.shape(1) % kColumnLanes == 0, "codes must have a multiple of 32 columns");
+    demand(codes.shape(1) <= kMostColumns, "codes must not have over 2^17 columns");
     const size_t padded = (rows + kRowGroup - 1) / kRowGroup * kRowGroup;
     demand(rows > 0 && codes.shape(0) == padded * static_cast<size_t>(bits) / 8, "codes do not have the byte rows of that many rows");
     for (size_t i = 0; i < 16; ++i)
@@ -69,6 +70,7 @@ NewArray<int8_t> decode_trellis(const Array<uint8_t>& codes, const Array<int8_t>
 
 NewArray<int32_t> gemv_int8(const Array<int8_t>& codes, const Array<int8_t>& x) {
     demand(codes.ndim() == 2 && codes.shape(1) % kColumnLanes == 0, "codes must have the shape (rows, a multiple of 32)");
+    demand(codes.shape(1) <= kMostColumns, "codes must not have over 2^17 columns");
     const size_t rows = codes.shape(0), tokens = count_vectors(x, codes.shape(1));
     auto y = new_array<int32_t>(product_shape(x, rows));
     const nb::gil_scoped_release release;

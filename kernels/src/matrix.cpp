@@ -61,6 +61,8 @@ Matrix::Matrix(const Parts& parts, const std::string& module, size_t wanted_rows
     if (kind == Kind::dense) {
         dense_ = aligned<float>(parts.data(module + ".weight", Type::float32, {m, n}), rows * columns);
     } else {
+        if (columns > kMostColumns)
+            throw std::invalid_argument("matrix " + module + " has over " + std::to_string(kMostColumns) + " columns of codes");
         scales_ = parts.floats(module + ".scales", m);
         scales_.resize(padded_rows);
     }

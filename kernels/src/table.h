@@ -9,6 +9,7 @@ namespace leanto {
 
 constexpr size_t kColumnLanes = 32;  // columns are padded to this
 constexpr size_t kRowGroup = 8;      // rows of a trellis matrix are padded to this
+constexpr size_t kMostColumns = 1 << 17;  // of int8 codes: 2^17 · 127 · 127 still fits an int32 sum
 constexpr size_t kBlockRows = 256;   // a tail-biting block of the trellis
 
 struct TrellisCodes {

@@ -13,6 +13,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -25,6 +26,7 @@ namespace leanto {
 namespace {
 
 constexpr int kSeamWindows = 16;  // rows on each side of the seam that the first pass looks at, in windows' worth of bits
+constexpr size_t kMostThreads = 64;
 constexpr float kNever = std::numeric_limits<float>::infinity();
 
 // Integer value of each window, as float: A[w0 ^ w8] + B[w4 ^ ((w8 << 1) & 15)].
@@ -180,7 +182,11 @@ void encode_all(const Job& job, size_t threads) {
         }
     };
     std::vector<std::thread> others;
-    for (size_t i = 1; i < std::min(threads, tasks); ++i) others.emplace_back(work);
+    try {
+        for (size_t i = 1; i < std::min({threads, tasks, kMostThreads}); ++i) others.emplace_back(work);
+    } catch (const std::system_error&) {
+        // No more threads to be had: those that exist do the work.
+    }
     work();
     for (std::thread& other : others) other.join();
 }

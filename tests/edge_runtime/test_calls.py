@@ -112,7 +112,7 @@ def test_a_token_that_is_not_allowed_is_refused(form: CallForm) -> None:
         form.constraint("wake me").push(form.eos)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"intents": {}}', '{"intents": {"a": 3}}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"intents": {}}', '{"intents": {"a": 3}}'])
 def test_a_damaged_schema_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="schema"):
         CallSchema.from_json(text)
@@ -125,6 +125,21 @@ def test_a_schema_survives_json() -> None:
 def test_a_tokenizer_without_the_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match="lacks <bos>"):
         CallForm(SCHEMA, tokenizers.Tokenizer(tokenizers.models.BPE()))
+
+
+def test_a_tokenizer_that_reads_its_control_tokens_in_text_is_refused() -> None:
+    raw = tokenizers.Tokenizer(tokenizers.models.BPE())
+    raw.add_tokens(list(SCHEMA.special_tokens))
+    with pytest.raises(ValueError, match="not a special token"):
+        CallForm(SCHEMA, raw)
+
+
+def test_a_tokenizer_without_byte_level_spaces_is_refused() -> None:
+    raw = tokenizers.Tokenizer(tokenizers.models.BPE({"▁a": 0, "▁b": 1, "▁": 2, "a": 3, "b": 4}, [("▁", "a"), ("▁", "b")]))
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    raw.add_special_tokens(list(SCHEMA.special_tokens))
+    with pytest.raises(ValueError, match="byte-level"):
+        CallForm(SCHEMA, raw)
 
 
 @given(text=st.text(max_size=50))

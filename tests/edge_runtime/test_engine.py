@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import leanto_edge
+from artifacts import dense_weights, write_plain, write_tiny
 from leanto_edge import ArtifactError, Engine, GenerationRequest, PromptError, SamplingParams, UnsupportedModelError
 
 LOGIT_BOUND = 1e-3  # against transformers in float32
@@ -138,7 +140,14 @@ def test_a_model_without_a_schema_makes_no_calls(engine: Engine) -> None:
         ("model_type", "mamba", UnsupportedModelError),
         ("hidden_act", "gelu", UnsupportedModelError),
         ("rope_parameters", {"rope_type": "yarn"}, UnsupportedModelError),
+        ("rope_parameters", {"type": "linear", "factor": 2.0}, UnsupportedModelError),
+        ("rope_parameters", ["yarn"], UnsupportedModelError),
+        ("model_type", "x" * 10_000, UnsupportedModelError),
         ("hidden_size", 1 << 40, ArtifactError),
+        ("hidden_size", math.inf, ArtifactError),
+        ("rms_norm_eps", 10**400, ArtifactError),
+        ("num_hidden_layers", 1 << 24, ArtifactError),
+        ("bos_token_id", 512, ArtifactError),
         ("num_key_value_heads", 3, ArtifactError),
         ("vocab_size", None, ArtifactError),
         ("num_hidden_layers", 6, ArtifactError),
@@ -157,3 +166,35 @@ def test_a_config_that_does_not_fit_is_refused(
     with pytest.raises(kind) as caught:
         leanto_edge.load(folder)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_tokenizer_with_ids_beyond_the_vocabulary_is_refused(stories260k: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(stories260k, tmp_path / "model"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary[list(vocabulary)[-1]] = 100_000
+    (folder / "tokenizer.json").chmod(0o644)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ArtifactError, match="do not belong together"):
+        leanto_edge.load(folder)
+
+
+def test_a_prefix_that_is_not_text_is_refused(engine: Engine) -> None:
+    with pytest.raises(PromptError, match="UTF-8"):
+        engine.generate(GenerationRequest("the cat", prefix="\udcff"))
+
+
+def test_damaged_weights_are_named_when_they_show(tmp_path: Path) -> None:
+    weights = dense_weights()
+    weights["model.norm.weight"][:] = np.nan
+    path = write_plain(tmp_path / "plain")
+    save_file(weights, path / "model.safetensors")
+    with pytest.raises(ArtifactError, match=r"not finite.*fetch the artifact again"):
+        leanto_edge.load(path).complete(greedy("the cat", 3))
+
+
+def test_a_schema_that_the_manifest_does_not_list_is_not_used(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny").path
+    (path / "calls.json").write_text("no schema at all")
+    assert leanto_edge.load(path).info.tasks == ("text",)

@@ -18,6 +18,9 @@ from leanto_edge import SamplingParams
         {"top_p": 0.0},
         {"top_p": 1.5},
         {"top_k": -1},
+        {"top_k": 1 << 31},
+        {"seed": -1},
+        {"seed": 1 << 64},
         {"stop": ("",)},
     ],
 )

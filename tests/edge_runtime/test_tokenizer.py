@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from leanto_edge.errors import ArtifactError
@@ -14,10 +14,28 @@ from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer
 
 
 @pytest.fixture(scope="module")
+def fallback(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """As sentencepiece makes them: ▁ for spaces, <0xNN> for the bytes of characters without a piece."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdeit", "▁a", "at", "▁▁"]
+    merges = [("▁", "a"), ("a", "t"), ("▁", "▁")]
+    raw = tokenizers.Tokenizer(
+        tokenizers.models.BPE({piece: at for at, piece in enumerate(pieces)}, merges, unk_token="<unk>", byte_fallback=True)
+    )
+    raw.add_special_tokens(["<unk>", "<s>", "</s>"])
+    raw.normalizer = tokenizers.normalizers.Sequence([tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")])
+    decoders = tokenizers.decoders
+    raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    raw.enable_padding(length=64)  # a shipped setting that must not reach the prompts
+    path = tmp_path_factory.mktemp("fallback") / "tokenizer.json"
+    raw.save(str(path))
+    return Tokenizer(path, bos_id=1)
+
+
+@pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     raw = tokenizers.Tokenizer(tokenizers.models.BPE())
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)  # type: ignore[assignment]
-    raw.decoder = tokenizers.decoders.ByteLevel()  # type: ignore[assignment]
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    raw.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=300,
         special_tokens=["<bos>", "<eos>"],
@@ -36,6 +54,18 @@ def test_streamed_text_is_the_decoded_text(tokenizer: Tokenizer, text: str) -> N
     decoder = StreamDecoder(tokenizer)
     pieces = [decoder.push(token) for token in ids]
     assert "".join(pieces) + decoder.flush() == tokenizer.decode(ids)
+
+
+@given(text=st.text(max_size=60) | st.text("中国好🎵at ", max_size=40), data=st.data())
+def test_a_stream_goes_on_where_any_context_ends(tokenizer: Tokenizer, fallback: Tokenizer, text: str, data: st.DataObject) -> None:
+    for each in (tokenizer, fallback):
+        ids = each.encode(text)
+        start = data.draw(st.integers(1, len(ids)))
+        before, rest = each.decode(ids[:start]), ids[start:]
+        assume(not before.endswith("\ufffd"))
+        decoder = StreamDecoder(each, ids[:start])
+        pieces = [decoder.push(token) + decoder.push(each.bos_id or 0) for token in rest]  # a special token shows nothing
+        assert before + "".join(pieces) + decoder.flush() == each.decode(ids)
 
 
 @given(text=st.text(min_size=1, max_size=20))

@@ -180,6 +180,10 @@ def test_a_tensor_that_is_no_array_is_named(build: Callable[..., Any]) -> None:
     refused(parts, "model.norm.weight")
 
 
+def test_codes_whose_sums_could_overflow_are_refused(build: Callable[..., Any]) -> None:
+    refused(build({"kind": "int8"}, hidden_size=8, intermediate_size=(1 << 17) + 32, num_layers=1), "columns of codes")
+
+
 def test_an_unknown_instruction_set_is_refused() -> None:
     with pytest.raises(ValueError, match="avx2 or scalar"):
         kernels.set_isa("mmx")

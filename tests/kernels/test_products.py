@@ -43,6 +43,17 @@ def test_every_float16_value_is_read_exactly() -> None:
         np.testing.assert_array_equal(kernels.gemv_dense(wide, np.eye(8, dtype=np.float32)[i]), wide[:, i].astype(np.float32))
 
 
+def test_the_largest_sums_are_exact_and_longer_ones_refused() -> None:
+    codes, x = np.full((1, 1 << 17), 127, np.int8), np.full(1 << 17, 127, np.int8)
+    assert kernels.gemv_int8(codes, x).tolist() == [127 * 127 << 17]
+    assert kernels.gemv_int8(-codes, x).tolist() == [-127 * 127 << 17]
+    longer = np.zeros((8, (1 << 17) + 32), np.int8)
+    with pytest.raises(ValueError, match="columns"):
+        kernels.gemv_int8(longer, longer[0])
+    with pytest.raises(ValueError, match="columns"):
+        kernels.gemv_trellis(longer[:1].view(np.uint8), kernels.tables(1), longer[0], 1, 8)
+
+
 def test_a_matrix_of_another_type_is_refused() -> None:
     with pytest.raises(ValueError, match="float32 or float16"):
         kernels.gemv_dense(np.zeros((2, 2), np.float64), np.zeros(2, np.float32))  # type: ignore[arg-type]

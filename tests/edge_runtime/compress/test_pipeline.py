@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from leanto_edge.compress import Report, compress, dequantized_model
 from leanto_edge.compress.source import load_source
 
 # Engine (int8 activations) against the dequantized model (float32): root mean square of the difference over that of the logits.
-ENGINE_BOUND = 0.05
+ENGINE_BOUND = 0.02
 
 SMALL: dict[str, Any] = {"calibration_tokens": 1000, "held_out_tokens": 200, "sweeps": 1}
 
@@ -130,10 +129,8 @@ def test_the_leftovers_of_another_job_are_not_used(teacher: Path, calibration: P
 
 def test_an_existing_output_is_refused_before_any_work(teacher: Path, calibration: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    begin = time.monotonic()
     with pytest.raises(ArtifactError, match="already exists"):
         compress(teacher, tmp_path / "out", calibration=calibration)
-    assert time.monotonic() - begin < 60
     assert list((tmp_path / "out").iterdir()) == []
 
 
