@@ -44,7 +44,11 @@ def node() -> Iterator[RemoteTarget]:
             yield RemoteTarget(at["address"], at["development_root"])
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 async def _rows(target: RemoteTarget, calls: int) -> list[Row]:

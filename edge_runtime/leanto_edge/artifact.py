@@ -90,7 +90,7 @@ def write_artifact(
         _write_draft(draft, config, matrices, tensors, files, {"name": out.name, **metadata})
         read_artifact(draft)
         draft.chmod(0o755)
-        (draft / WEIGHTS).chmod(0o644)
+        (draft / WEIGHTS).chmod(0o644)  # save_file lets only its owner read
         draft.rename(out)
         _sync(out.parent)
     except (OSError, SafetensorError) as error:
@@ -127,6 +127,9 @@ def _read_compressed(path: Path) -> Artifact:
     unknown = sorted(set(weights) - set(tensors))
     if unknown:
         raise ArtifactError(weights.path, f"holds an unknown tensor {unknown[0][:100]!r}; {AGAIN}")
+    for key, value in _derived(manifest["files"], shape, matrices).items():
+        if manifest[key] != value:
+            raise ArtifactError(path / MANIFEST, f"has {key} {manifest[key]!r:.40}, its files say {value!r:.40}; {AGAIN}")
     return Artifact(path, config, shape, _described(matrices), tensors, manifest, manifest["build_hash"])
 
 
@@ -188,12 +191,27 @@ def _check_values(path: Path, name: str, tensor: Array) -> None:
     """Refuse numbers on which the kernels' arithmetic would overflow or turn into NaN."""
     if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
         raise ArtifactError(path, f"holds a number in {name} that is not finite; {AGAIN}")
+    if tensor.dtype == np.int8 and tensor.size and tensor.min() == -128:
+        raise ArtifactError(path, f"holds -128 in {name}, which is no code; {AGAIN}")
     if name.endswith(".tables") and np.abs(np.add.outer(tensor[0].astype(int), tensor[1].astype(int))).max() > 127:
         raise ArtifactError(path, f"holds tables in {name} whose sums leave [-127, 127]; {AGAIN}")
 
 
 def _described(matrices: Mapping[str, MatrixSpec]) -> dict[str, dict[str, Any]]:
     return {name: matrix.as_dict() for name, matrix in matrices.items()}
+
+
+def _derived(files: Mapping[str, Mapping[str, Any]], shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> dict[str, Any]:
+    """The fields of the manifest that follow from the files: a tied matrix counts once."""
+    parameters = sum(matrix.rows * matrix.cols for matrix in matrices.values()) + len(norm_names(shape)) * shape.hidden_size
+    return {
+        "format": FORMAT,
+        "build_hash": build_hash_of(files),
+        "parameters": parameters,
+        "stored_bytes": sum(entry["bytes"] for entry in files.values()),
+        "bits_per_weight": 8 * files[WEIGHTS]["bytes"] / parameters,
+        "files": files,
+    }
 
 
 def _write_draft(
@@ -208,20 +226,10 @@ def _write_draft(
     block = {"quant_method": "leanto", "format": FORMAT, "window": WINDOW, "block": BLOCK, "matrices": _described(matrices)}
     _write(draft / CONFIG, as_json({**config, "quantization_config": block}))
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, draft / WEIGHTS, {"format": "pt"})
-    (draft / WEIGHTS).chmod(0o644)  # save_file lets only its owner read
     for name, content in files.items():
         _write(draft / safe_name(draft, name), content)
     listed = {file.name: fingerprint(file) for file in sorted(draft.iterdir())}
-    parameters = sum(matrix.rows * matrix.cols for matrix in matrices.values())
-    parameters += sum(tensors[name].size for name in norm_names(ModelShape.from_config(draft, config)))
-    derived = {
-        "format": FORMAT,
-        "build_hash": build_hash_of(listed),
-        "parameters": parameters,
-        "stored_bytes": sum(entry["bytes"] for entry in listed.values()),
-        "bits_per_weight": 8 * listed[WEIGHTS]["bytes"] / parameters,
-        "files": listed,
-    }
+    derived = _derived(listed, ModelShape.from_config(draft, config), matrices)
     _write(draft / MANIFEST, as_json({**metadata, **derived}))
     for file in (draft / WEIGHTS, draft):
         _sync(file)

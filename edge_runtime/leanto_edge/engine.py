@@ -59,7 +59,7 @@ class Engine:
         self._path = artifact.path
         self._form = self._call_form(artifact.path / "calls.json") if artifact.has("calls.json") else None
         self.info = self._describe(artifact)
-        self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else os.cpu_count() or 1)
+        self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else _available_cpus())
 
     def generate(self, request: GenerationRequest) -> Iterator[Token]:
         """Tokens as they are made; closing the iterator stops the work. Raises PromptError before the first token."""
@@ -79,7 +79,7 @@ class Engine:
 
     def _text(self, request: GenerationRequest) -> Iterator[Token]:
         self._check_text(request.prompt)
-        self._check_text(request.prompt + request.prefix)
+        self._check_text(request.prompt + request.prefix)  # the prefix may be what does not fit
         ids = self.tokenizer.encode(request.prompt + request.prefix)
         decoder = StreamDecoder(self.tokenizer, ids)
         matcher = StopMatcher(request.sampling.stop)
@@ -182,6 +182,11 @@ class Engine:
             tasks=("text",) if self._form is None else ("call", "text"),
             confidence=manifest.get("confidence", {}),
         )
+
+
+def _available_cpus() -> int:
+    """CPUs that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load(path: str | Path, *, threads: int | None = None) -> Engine:

@@ -44,8 +44,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         found = manifest.get("format")
         raise ArtifactError(path, f"has format {found!r:.40}, this leanto reads {FORMAT}; compress the model again or change the version")
     for key, kind in _FIELDS.items():
-        if not isinstance(manifest.get(key), kind):
+        if not isinstance(manifest.get(key), kind) or isinstance(manifest[key], bool):
             raise ArtifactError(path / MANIFEST, f"has no usable {key!r}; {AGAIN}")
+    if not manifest["name"].isprintable() or len(manifest["name"]) > 100:
+        raise ArtifactError(path / MANIFEST, f"has a name that is not one printable line; {AGAIN}")
+    if not isinstance(manifest.get("confidence", {}), dict):
+        raise ArtifactError(path / MANIFEST, f"has no usable 'confidence'; {AGAIN}")
     for name, entry in manifest["files"].items():
         safe_name(path, name)
         if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str) or type(entry.get("bytes")) is not int:

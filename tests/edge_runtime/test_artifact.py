@@ -44,6 +44,8 @@ def rehash(path: Path) -> None:
     def edit(manifest: dict[str, Any]) -> None:
         manifest["files"] = {name: fingerprint(path / name) for name in manifest["files"]}
         manifest["build_hash"] = build_hash_of(manifest["files"])
+        manifest["stored_bytes"] = sum(entry["bytes"] for entry in manifest["files"].values())
+        manifest["bits_per_weight"] = 8 * manifest["files"]["model.safetensors"]["bytes"] / manifest["parameters"]
 
     edit_json(path / "leanto.json", edit)
 
@@ -206,6 +208,12 @@ MANIFEST_EDITS: dict[str, Edit] = {
     "has format 2": lambda m: m.update(format=2),
     "has format None": lambda m: m.pop("format"),
     "no usable 'build_hash'": lambda m: m.update(build_hash=None),
+    "no usable 'stored_bytes'": lambda m: m.update(stored_bytes=True),
+    "has parameters -5": lambda m: m.update(parameters=-5),
+    "has stored_bytes 1,": lambda m: m.update(stored_bytes=1),
+    "has bits_per_weight nan": lambda m: m.update(bits_per_weight=float("nan")),
+    "no usable 'confidence'": lambda m: m.update(confidence=[1]),
+    "not one printable line": lambda m: m.update(name="two\nlines"),
     "build hash that does not match": lambda m: m.update(build_hash="0" * 64),
     "no usable 'files'": lambda m: m.update(files=["config.json"]),
     "no usable 'parameters'": lambda m: m.update(parameters="many"),

@@ -16,6 +16,7 @@ from leanto_edge.layout import ROW_GROUP, padded
 Floats = NDArray[np.float32]
 
 INT8_LIMIT = 127
+TINY = np.finfo(np.float32).tiny  # a row below it counts as zeros; its inverse would overflow
 _INT8_SHRINKS = np.linspace(0.7, 1.0, 13)
 
 
@@ -39,7 +40,7 @@ class TrellisRounder:
         rows = padded(len(scales), ROW_GROUP)
         self.code_bytes = rows * bits // 8
         self._targets = np.zeros((rows, 1), np.float32)
-        self._inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > 0)
+        self._inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > TINY)
         self._weights = np.zeros(rows, np.float32)  # padding rows stay free
         self._weights[: len(scales)] = importance * np.square(scales / (scales.max() or 1.0))
 
@@ -56,7 +57,7 @@ class Int8Rounder:
     def __init__(self, scales: Floats) -> None:
         self.scales = scales
         self.code_bytes = len(scales)
-        self._inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > 0)
+        self._inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > TINY)
 
     def round(self, target: Floats) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         """As Rounder says."""
@@ -75,7 +76,7 @@ def int8_scales(w: Floats) -> Floats:
     scales = np.zeros(len(w), np.float32)
     for shrink in _INT8_SHRINKS:
         candidate = stored_scales(np.abs(w).max(axis=1) * shrink / INT8_LIMIT)
-        inverse = np.divide(1.0, candidate, out=np.zeros_like(candidate), where=candidate > 0)[:, None]
+        inverse = np.divide(1.0, candidate, out=np.zeros_like(candidate), where=candidate > TINY)[:, None]
         rounded = np.clip(np.rint(w * inverse), -INT8_LIMIT, INT8_LIMIT) * candidate[:, None]
         error = np.square(w - rounded).sum(axis=1)
         scales = np.where(error < best, candidate, scales)

@@ -42,11 +42,11 @@ class Workspace:
         """The finished matrix of `module`, or None if it is not there whole and as `spec` wants it."""
         try:
             with safe_open(self._file(module), framework="numpy") as file:
-                metadata = file.metadata()
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except (OSError, SafetensorError):
             return None
-        if json.loads(metadata["spec"]) != spec.as_dict():
+        if json.loads(metadata.get("spec", "null")) != spec.as_dict():
             return None
         return CompressedMatrix(spec, tensors, float(metadata["error"]))
 
