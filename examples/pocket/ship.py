@@ -1,6 +1,6 @@
 """From two trained folders to what the package ships: compress, calibrate the confidence, score on the test split, write the cards.
 
-`python ship.py --data DATA --pocket TRAINED --large TRAINED --out MODELS [--bits 4]`. Needs the `compress` extra.
+`python ship.py --data DATA --pocket TRAINED --large TRAINED --out MODELS [--bits 2]`. Needs the `compress` extra.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--pocket", type=Path, required=True)
     parser.add_argument("--large", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--bits", type=int, default=4)
+    parser.add_argument("--bits", type=int, default=2)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     sample = args.out / "calibration.jsonl"
