@@ -88,11 +88,8 @@ class StreamDecoder:
 
 def _whole_characters(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """The last few of `ids`, from a place where a character starts."""
-    for count in range(min(8, len(ids)), min(LONGEST_WAIT, len(ids)) + 1):
-        window = list(ids[len(ids) - count :])
-        if not tokenizer.decode(window).startswith(INCOMPLETE):
-            break
-    return window
+    windows = (list(ids[len(ids) - count :]) for count in range(min(8, len(ids)), min(LONGEST_WAIT, len(ids)) + 1))
+    return next((window for window in windows if not tokenizer.decode(window).startswith(INCOMPLETE)), list(ids[-LONGEST_WAIT:]))
 
 
 class StopMatcher:
