@@ -8,7 +8,7 @@ DEV := $(VENV)/.dev
 TORCH := $(VENV)/.torch
 PACKAGES := sdk edge_runtime cloud_server protos kernels
 
-.PHONY: help demo test test-slow lint bench build protos clean
+.PHONY: help demo test lint bench build protos clean
 
 help:
 	@echo "make demo   build, start a private compute node on loopback, run real requests"
@@ -34,10 +34,7 @@ demo: $(CORE)
 	$(BIN)/leanto demo
 
 test: $(TORCH)
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(TORCH)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -40,6 +40,11 @@ class Tokenizer:
         """Characters in the longest piece: no text of more than `n` times this fits `n` tokens."""
         return max(map(len, self.raw.get_vocab()), default=1)
 
+    @cached_property
+    def silent_ids(self) -> frozenset[int]:
+        """The special tokens, which decoding leaves out."""
+        return frozenset(token_id for token_id, token in self.raw.get_added_tokens_decoder().items() if token.special)
+
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` with BOS in front, special tokens in the text taken as plain text."""
         ids: list[int] = self.raw.encode(text).ids
@@ -68,11 +73,10 @@ class StreamDecoder:
 
     def push(self, token_id: int) -> str:
         """The text that became readable with `token_id`, perhaps none."""
+        if token_id in self._tokenizer.silent_ids:  # it must not part its neighbours: decoders join what is left
+            return ""
         self._window.append(token_id)
         text = self._tokenizer.decode(self._window)
-        if self._shown and text == self._read:  # a special token: nothing to show, now or later
-            self._window.pop()
-            return ""
         if text.endswith(INCOMPLETE) and len(self._window) - self._shown < LONGEST_WAIT:
             return ""
         new = text[len(self._read) :]

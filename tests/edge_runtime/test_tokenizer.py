@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from leanto_edge.errors import ArtifactError
@@ -48,15 +48,20 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer(path, bos_id=0)
 
 
-@given(text=st.text(max_size=60))
-def test_streamed_text_is_the_decoded_text(tokenizer: Tokenizer, text: str) -> None:
-    ids = tokenizer.encode(text)[1:]
-    decoder = StreamDecoder(tokenizer)
-    pieces = [decoder.push(token) for token in ids]
-    assert "".join(pieces) + decoder.flush() == tokenizer.decode(ids)
+TEXTS = st.text(max_size=60) | st.text("中国好🎵at ", max_size=40)
 
 
-@given(text=st.text(max_size=60) | st.text("中国好🎵at ", max_size=40), data=st.data())
+@given(text=TEXTS)
+@example(text=" a")
+def test_streamed_text_is_the_decoded_text(tokenizer: Tokenizer, fallback: Tokenizer, text: str) -> None:
+    for each in (tokenizer, fallback):
+        ids = each.encode(text)[1:]
+        decoder = StreamDecoder(each)
+        pieces = [decoder.push(token) for token in ids]
+        assert "".join(pieces) + decoder.flush() == each.decode(ids)
+
+
+@given(text=TEXTS, data=st.data())
 def test_a_stream_goes_on_where_any_context_ends(tokenizer: Tokenizer, fallback: Tokenizer, text: str, data: st.DataObject) -> None:
     for each in (tokenizer, fallback):
         ids = each.encode(text)
