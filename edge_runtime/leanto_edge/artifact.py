@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from leanto_edge.architecture import ModelShape
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
-from leanto_edge.layout import BLOCK, FORMAT, WINDOW, MatrixSpec, check_matrices, expected_tensors, matrix_sizes, norm_names
+from leanto_edge.layout import BLOCK, FORMAT, MatrixSpec, check_matrices, expected_tensors, matrix_sizes, norm_names
 from leanto_edge.manifest import (
     AGAIN,
     CONFIG,
@@ -152,7 +152,7 @@ def _matrices(path: Path, shape: ModelShape, config: Mapping[str, Any]) -> dict[
     method = block.get("quant_method") if isinstance(block, dict) else None
     if not isinstance(block, dict) or method != "leanto":
         raise UnsupportedModelError(path / CONFIG, f"has quant_method {method!r:.40}, this engine reads 'leanto'; start from the original")
-    for key, value in (("format", FORMAT), ("window", WINDOW), ("block", BLOCK)):
+    for key, value in (("format", FORMAT), ("block", BLOCK)):
         if block.get(key) != value:
             raise ArtifactError(path / CONFIG, f"has {key} {block.get(key)!r:.40}, this leanto reads {value}; compress the model again")
     entries = block.get("matrices")
@@ -223,7 +223,7 @@ def _write_draft(
     metadata: Mapping[str, Any],
 ) -> None:
     """All files of an artifact, the manifest last."""
-    block = {"quant_method": "leanto", "format": FORMAT, "window": WINDOW, "block": BLOCK, "matrices": _described(matrices)}
+    block = {"quant_method": "leanto", "format": FORMAT, "block": BLOCK, "matrices": _described(matrices)}
     _write(draft / CONFIG, as_json({**config, "quantization_config": block}))
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, draft / WEIGHTS, {"format": "pt"})
     for name, content in files.items():

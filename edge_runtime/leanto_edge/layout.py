@@ -11,10 +11,18 @@ from typing import Any, Literal
 
 from leanto_edge.architecture import ModelShape
 
-Kind = Literal["trellis", "int8", "dense"]
+Kind = Literal["trellis", "additive", "scalar", "int8", "dense"]
 
 FORMAT = 1
-WINDOW = 12  # bits of a trellis window
+BITS: Mapping[str, tuple[int, ...]] = {  # of the codes, that each kind may have
+    "trellis": (1, 2, 3, 4),  # 12-bit windows, A[w0 ^ w8] + B[w4 ^ (w8 << 1)]
+    "additive": (1, 2, 3, 4),  # 8-bit windows, A[w0] + B[w4]
+    "scalar": (1, 2, 3, 4),  # no window: A[bits of the weight]
+    "int8": (8,),
+    "dense": (32,),
+}
+CODED = ("trellis", "additive", "scalar")  # kinds whose codes are packed and looked up in tables
+FACTOR_BITS = (4, 8, 16)  # of the low-rank factors: trellis codes of 4 bits, int8, float16
 BLOCK = 256  # rows of a tail-biting block
 ROW_GROUP = 8  # trellis rows are padded to a multiple of this
 COLUMN_GROUP = 32  # columns of codes are padded to a multiple of this
@@ -46,7 +54,8 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class MatrixSpec:
-    """How one matrix (rows, cols) is stored. `bits` per weight of the codes: 1..4 trellis, 8 int8, 32 dense. Seed 0: no rotation."""
+    """How one matrix (rows, cols) is stored: `bits` per weight of the codes, the `rank` of L·R and the `factor_bits` of L and R
+    (16 where rank is 0). Seed 0: no rotation."""
 
     kind: Kind
     bits: int
@@ -55,16 +64,21 @@ class MatrixSpec:
     rank: int = 0
     in_seed: int = 0
     out_seed: int = 0
+    factor_bits: int = 16
 
     def __post_init__(self) -> None:
         """Raise ValueError with the reason if no reader could make sense of this."""
-        numbers = (self.bits, self.rows, self.cols, self.rank, self.in_seed, self.out_seed)
+        numbers = (self.bits, self.rows, self.cols, self.rank, self.factor_bits, self.in_seed, self.out_seed)
         if any(type(number) is not int for number in numbers):
             raise ValueError("a number is not an integer")
-        if self.bits not in {"trellis": (1, 2, 3, 4), "int8": (8,), "dense": (32,)}.get(self.kind, ()):
+        if not isinstance(self.kind, str) or self.bits not in BITS.get(self.kind, ()):
             raise ValueError(f"{self.bits} bits of kind {self.kind!r} do not exist")
         if not (0 < self.rows < 1 << 24 and 0 < self.cols < 1 << 24 and 0 <= self.rank <= min(self.rows, self.cols)):
             raise ValueError("a size is out of range")
+        if self.factor_bits not in FACTOR_BITS or (self.rank == 0 and self.factor_bits != 16):
+            raise ValueError(f"factors of {self.factor_bits} bits do not exist at rank {self.rank}")
+        if self.factor_bits == 4 and self.rank % ROW_GROUP:
+            raise ValueError(f"factors of 4 bits need a rank that is a multiple of {ROW_GROUP}")
         if not (0 <= self.in_seed < SEED_LIMIT and 0 <= self.out_seed < SEED_LIMIT):
             raise ValueError("a seed is not in [0, 2^63)")
         if self.kind == "dense" and (self.rank or self.in_seed or self.out_seed):
@@ -95,9 +109,23 @@ class MatrixSpec:
         else:
             found[f"{module}.codes"] = TensorSpec(frozenset({"U8"}), (padded(self.rows, ROW_GROUP) * self.bits // 8, width))
             found[f"{module}.tables"] = TensorSpec(frozenset({"I8"}), (2, 16))
-        if self.rank:
-            found[f"{module}.left"] = TensorSpec(frozenset({"F16"}), (self.rows, self.rank))
-            found[f"{module}.right"] = TensorSpec(frozenset({"F16"}), (self.rank, self.cols))
+        return found | self._factors(module)
+
+    def _factors(self, module: str) -> dict[str, TensorSpec]:
+        """Left and right, (rank, rows) and (rank, cols): rounded factors lie like codes, one scale for each of the `rank` rows."""
+        if not self.rank:
+            return {}
+        if self.factor_bits == 16:
+            halves = frozenset({"F16"})
+            return {
+                f"{module}.left": TensorSpec(halves, (self.rows, self.rank)),
+                f"{module}.right": TensorSpec(halves, (self.rank, self.cols)),
+            }
+        kind, height = ("I8", self.rank) if self.factor_bits == 8 else ("U8", self.rank * 4 // 8)
+        found = {f"{module}.factor_tables": TensorSpec(frozenset({"I8"}), (2, 16))} if self.factor_bits == 4 else {}
+        for side, length in (("left", self.rows), ("right", self.cols)):
+            found[f"{module}.{side}"] = TensorSpec(frozenset({kind}), (height, padded(length, COLUMN_GROUP)))
+            found[f"{module}.{side}_scales"] = TensorSpec(frozenset({"F32", "F16"}), (self.rank,))
         return found
 
 

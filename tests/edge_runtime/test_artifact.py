@@ -239,7 +239,6 @@ CONFIG_EDITS: dict[str, Edit] = {
     "reads 'leanto'": lambda c: c["quantization_config"].update(quant_method="gptq"),
     "quant_method None": lambda c: c.pop("quantization_config"),
     "has format 9": lambda c: c["quantization_config"].update(format=9),
-    "has window 16": lambda c: c["quantization_config"].update(window=16),
     "has block 128": lambda c: c["quantization_config"].update(block=128),
     "describes no matrices": lambda c: c["quantization_config"].update(matrices=None),
     "is missing": lambda c: c["quantization_config"]["matrices"].pop("model.layers.1.self_attn.q_proj"),
