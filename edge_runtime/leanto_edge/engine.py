@@ -125,17 +125,28 @@ class Engine:
         """(token, (logprob, margin, entropy)) without end; the caller decides when to stop, at most `budget` tokens on."""
         random = np.random.default_rng(secrets.randbits(64) if sampling.seed is None else sampling.seed)
         how = (sampling.temperature, sampling.top_p, sampling.top_k)
-        with self._native_errors():
-            cache: Cache = self.model.new_cache(len(ids) + budget)
-            logits = self.model.prefill(cache, np.asarray(ids, np.int32), self._threads)
-            token, *evidence = sample(logits, *how, random.random(), constraint.allowed() if constraint else None)
+        seen = list(ids)
+        cache = self._new_cache(len(ids), budget)
         while True:
-            if constraint:
-                constraint.push(token)
-            yield token, (evidence[0], evidence[1], evidence[2])
             allowed = constraint.allowed() if constraint else None
             with self._native_errors():
-                token, *evidence = self.model.step(cache, token, *how, random.random(), allowed, self._threads)
+                if cache.length == cache.capacity:  # from here on the model reads everything in its form for long contexts
+                    cache = self._new_cache(len(seen), budget)
+                if cache.length == 0:
+                    logits = self.model.prefill(cache, np.asarray(seen, np.int32), self._threads)
+                    token, *evidence = sample(logits, *how, random.random(), allowed)
+                else:
+                    token, *evidence = self.model.step(cache, seen[-1], *how, random.random(), allowed, self._threads)
+            if constraint:
+                constraint.push(token)
+            seen.append(token)
+            yield token, (evidence[0], evidence[1], evidence[2])
+
+    def _new_cache(self, tokens: int, budget: int) -> Cache:
+        """Room for `tokens` and `budget` more, or only for those that a model with a form for long contexts reads in its short one."""
+        short = [rope.original_length for rope in self.shape.ropes if rope.long_frequencies and tokens <= rope.original_length]
+        with self._native_errors():
+            return self.model.new_cache(min([tokens + budget, *short]))
 
     @contextmanager
     def _native_errors(self) -> Iterator[None]:
