@@ -3,6 +3,7 @@ teachers of them in Hugging Face form. Needs torch and transformers."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 def tiny_config(name: str) -> dict[str, Any]:
     """The config of ARCHITECTURES as a developer would write it."""
-    return {**SIZES, **ARCHITECTURES[name]}
+    return copy.deepcopy({**SIZES, **ARCHITECTURES[name]})  # transformers writes into what it is given
 
 
 def random_model(config: dict[str, Any], seed: int = 0) -> Any:

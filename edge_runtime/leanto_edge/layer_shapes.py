@@ -14,7 +14,7 @@ from leanto_edge.errors import UnsupportedModelError
 
 MOST_LAYERS = 1024  # every layer costs memory before a weight is read
 FULL, SLIDING = "full_attention", "sliding_attention"
-GEMMA_WINDOW = 4096  # where a Gemma config names none
+WINDOW: Mapping[str, int] = {"mistral": 4096, "gemma2": 4096, "gemma3_text": 4096}  # where a config names none
 
 Config = Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def read_layers(file: Path, config: Config) -> tuple[LayerShape, ...]:
     unknown = next((kind for kind in kinds if kind not in (FULL, SLIDING)), None)
     if unknown is not None:
         raise UnsupportedModelError(file, f"a layer is of type {unknown!r:.40}; this engine runs {FULL} and {SLIDING}")
-    window = int(_window(config)) if SLIDING in kinds else None
+    window = int(_window(config)) if SLIDING in kinds else None  # None is no number: a TypeError
     if window is not None and window < 1:
         raise ValueError("sliding_window is out of range")
     local = 1 if config["model_type"] == "gemma3_text" else 0  # layers with a window have a rope of their own there
@@ -50,7 +50,7 @@ def read_layers(file: Path, config: Config) -> tuple[LayerShape, ...]:
 
 
 def _window(config: Config) -> Any:
-    return config.get("sliding_window", GEMMA_WINDOW if config["model_type"].startswith("gemma") else None)
+    return config.get("sliding_window", WINDOW.get(config["model_type"]))
 
 
 def _turned(config: Config, count: int) -> list[bool]:
@@ -69,11 +69,11 @@ def _turned(config: Config, count: int) -> list[bool]:
 def _kinds(config: Config, count: int, turned: list[bool]) -> list[str]:
     """What layer_types lists, or would list."""
     kind = config["model_type"]
-    used = bool(config.get("use_sliding_window")) and config.get("sliding_window") is not None
+    used = bool(config.get("use_sliding_window")) and _window(config) is not None
     if kind == "llama":
         return [FULL] * count
     if kind in ("mistral", "phi3"):
-        return [FULL if config.get("sliding_window") is None else SLIDING] * count
+        return [FULL if _window(config) is None else SLIDING] * count
     if config.get("layer_types") is not None:
         if len(config["layer_types"]) != count:
             raise ValueError("layer_types does not have one entry for each layer")
