@@ -22,7 +22,8 @@ from leanto_edge.artifact import Artifact, read_artifact
 from leanto_edge.calls import CallConstraint, CallForm, CallSchema, normalise
 from leanto_edge.errors import ArtifactError, PromptError
 from leanto_edge.generation import Completion, FinishReason, GenerationRequest, SamplingParams, Task, Token
-from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer
+from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json
+from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer, begins_with_bos
 from leanto_kernels import Cache, Model, sample
 
 SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more than it gives
@@ -49,7 +50,8 @@ class Engine:
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         self.shape = ModelShape.from_config(artifact.path, artifact.config)
-        self.tokenizer = Tokenizer(artifact.path / "tokenizer.json", self.shape.bos_id)
+        settings = read_json(artifact.path / TOKENIZER_CONFIG) if artifact.has(TOKENIZER_CONFIG) else {}
+        self.tokenizer = Tokenizer(artifact.path / TOKENIZER, self.shape.bos_id if begins_with_bos(settings) else None)
         if self.tokenizer.vocab_size > self.shape.vocab_size:
             raise ArtifactError(artifact.path, "the tokenizer has more pieces than the model; they do not belong together")
         try:

@@ -18,8 +18,8 @@ from transformers.utils import logging
 from leanto_edge.architecture import ModelShape
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
 from leanto_edge.layout import vector_sizes
-from leanto_edge.manifest import CONFIG, OPTIONAL_FILES, TOKENIZER
-from leanto_edge.tokenizer import Tokenizer
+from leanto_edge.manifest import CONFIG, OPTIONAL_FILES, TOKENIZER, TOKENIZER_CONFIG, read_json
+from leanto_edge.tokenizer import Tokenizer, begins_with_bos
 
 _PATTERNS = ("*.json", "*.safetensors")
 
@@ -73,7 +73,8 @@ def load_source(path: Path) -> Source:
     shape = ModelShape.from_config(path, config)
     if config.get("quantization_config"):
         raise UnsupportedModelError(path, "is quantized already; compress the original model")
-    tokenizer = Tokenizer(path / TOKENIZER, shape.bos_id)
+    settings = read_json(path / TOKENIZER_CONFIG) if (path / TOKENIZER_CONFIG).is_file() else {}
+    tokenizer = Tokenizer(path / TOKENIZER, shape.bos_id if begins_with_bos(settings) else None)
     model = _load_model(path)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
