@@ -190,7 +190,7 @@ def _available_cpus() -> int:
 
 
 def load(path: str | Path, *, threads: int | None = None) -> Engine:
-    """Map the artifact (or plain Hugging Face Llama folder) at `path`.
+    """Map the artifact (or plain Hugging Face folder) at `path`.
 
     `threads` None chooses by the model's size. Raises ArtifactError, UnsupportedModelError.
     """

@@ -54,12 +54,15 @@ struct Kernels {
     void (*rotate_transpose)(const Rotation& r, const float* x, float* y, float* scratch);  // y = R^T x; y may be x
 
     void (*rms_norm)(const float* x, const float* weight, float epsilon, size_t n, float* y);
-    void (*rope)(float* x, size_t head_dim, const float* cosine, const float* sine);  // one head in place; tables of head_dim / 2
-    void (*gated_mlp)(float* gate, const float* up, size_t n);                        // gate = silu(gate) * up
+    void (*rope)(float* x, size_t head_dim, const float* cosine, const float* sine);  // x (head_dim,) in place; tables of head_dim / 2
+    void (*gated_silu)(float* gate, const float* up, size_t n);                       // gate = silu(gate) * up
+    void (*gated_gelu)(float* gate, const float* up, size_t n);                       // gate = gelu(gate) * up, its tanh approximation
+    void (*softcap)(float* x, size_t n, float cap);                                   // x = cap * tanh(x / cap)
     void (*add)(float* y, const float* x, size_t n);
-    // One query head over `keys` positions that lie `stride` floats apart; `scores` is scratch for `keys` floats.
-    void (*attend)(const float* query, const float* key, const float* value, size_t keys, size_t stride, size_t head_dim, float* scores,
-                   float* out);
+    // One query head over `keys` positions that lie `stride` floats apart, its products with them scaled and, if cap > 0, soft-capped;
+    // `scores` is scratch for `keys` floats.
+    void (*attend)(const float* query, const float* key, const float* value, size_t keys, size_t stride, size_t head_dim, float scale,
+                   float cap, float* scores, float* out);
     // total = sum exp(x - max), moment = sum exp(x - max) (x - max).
     void (*softmax_sums)(const float* x, size_t n, float max, double* total, double* moment);
 };

@@ -24,7 +24,7 @@ def inputs_of(source: Source, module: str) -> np.ndarray:
 
 def test_the_walk_measures_what_the_whole_model_reads(teacher: Path) -> None:
     source = load_source(teacher)
-    walk = LayerWalk(source.model, DOCUMENTS)
+    walk = LayerWalk(source.model, DOCUMENTS, source.shape)
     for layer in range(2):
         for name, h in walk.hessians(layer).items():
             x = inputs_of(source, f"model.layers.{layer}.{name}").astype(np.float64)
@@ -39,7 +39,7 @@ def test_the_walk_measures_what_the_whole_model_reads(teacher: Path) -> None:
 
 def test_a_layer_is_measured_behind_what_the_earlier_ones_became(teacher: Path) -> None:
     source = load_source(teacher)
-    walk = LayerWalk(source.model, DOCUMENTS)
+    walk = LayerWalk(source.model, DOCUMENTS, source.shape)
     walk.hessians(0)
     source.model.model.layers[0].mlp.down_proj.weight.mul_(0.5)
     walk.advance(0)
