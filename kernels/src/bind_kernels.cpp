@@ -10,6 +10,7 @@
 
 #include "arrays.h"
 #include "bindings.h"
+#include "coding.h"
 #include "rotation.h"
 #include "sampling.h"
 #include "table.h"
@@ -19,17 +20,16 @@ namespace {
 
 using namespace nb::literals;
 
-TrellisCodes checked_codes(const Array<uint8_t>& codes, const Array<int8_t>& tables, int bits, size_t rows) {
+TrellisCodes checked_codes(const Array<uint8_t>& codes, const Array<int8_t>& tables, int bits, size_t rows, const std::string& kind) {
     demand(bits >= 1 && bits <= 4, "bits must be 1, 2, 3 or 4");
     demand(tables.ndim() == 2 && tables.shape(0) == 2 && tables.shape(1) == 16, "tables must have the shape (2, 16)");
     demand(codes.ndim() == 2 && codes.shape(1) > 0 && codes.shape(1) % kColumnLanes == 0, "codes must have a multiple of 32 columns");
     demand(codes.shape(1) <= kMostColumns, "codes must not have over 2^17 columns");
     const size_t padded = (rows + kRowGroup - 1) / kRowGroup * kRowGroup;
     demand(rows > 0 && codes.shape(0) == padded * static_cast<size_t>(bits) / 8, "codes do not have the byte rows of that many rows");
-    for (size_t i = 0; i < 16; ++i)
-        for (size_t j = 0; j < 16; ++j)
-            demand(std::abs(tables.data()[i] + tables.data()[16 + j]) <= 127, "the sums of two table entries must lie in -127..127");
-    return {codes.data(), tables.data(), bits, padded, codes.shape(1)};
+    const Coding coding = coding_of(kind);
+    check_tables(tables.data(), coding, "tables");
+    return {codes.data(), tables.data(), coding, bits, padded, codes.shape(1)};
 }
 
 // The number of vectors in x (columns,) or (tokens, columns).
@@ -44,8 +44,9 @@ template <class X> std::vector<size_t> product_shape(const X& x, size_t rows) {
     return shape;
 }
 
-NewArray<int32_t> gemv_trellis(const Array<uint8_t>& codes, const Array<int8_t>& tables, const Array<int8_t>& x, int bits, size_t rows) {
-    const TrellisCodes w = checked_codes(codes, tables, bits, rows);
+NewArray<int32_t> gemv_trellis(const Array<uint8_t>& codes, const Array<int8_t>& tables, const Array<int8_t>& x, int bits, size_t rows,
+                               const std::string& kind) {
+    const TrellisCodes w = checked_codes(codes, tables, bits, rows, kind);
     const size_t tokens = count_vectors(x, w.columns);
     std::vector<int32_t> sums(tokens * w.rows);
     std::vector<int8_t> tile(kRowGroup * w.columns);
@@ -58,8 +59,8 @@ NewArray<int32_t> gemv_trellis(const Array<uint8_t>& codes, const Array<int8_t>&
     return y;
 }
 
-NewArray<int8_t> decode_trellis(const Array<uint8_t>& codes, const Array<int8_t>& tables, int bits, size_t rows) {
-    const TrellisCodes w = checked_codes(codes, tables, bits, rows);
+NewArray<int8_t> decode_trellis(const Array<uint8_t>& codes, const Array<int8_t>& tables, int bits, size_t rows, const std::string& kind) {
+    const TrellisCodes w = checked_codes(codes, tables, bits, rows, kind);
     std::vector<int8_t> values(w.rows * w.columns);
     auto out = new_array<int8_t>({rows, w.columns});
     const nb::gil_scoped_release release;
@@ -75,6 +76,17 @@ NewArray<int32_t> gemv_int8(const Array<int8_t>& codes, const Array<int8_t>& x) 
     auto y = new_array<int32_t>(product_shape(x, rows));
     const nb::gil_scoped_release release;
     kernels().int8_product(codes.data(), codes.shape(1), x.data(), tokens, 0, rows, y.data(), rows);
+    return y;
+}
+
+NewArray<float> gemv_transposed(const Array<int8_t>& weight, const Array<float>& x, size_t rows) {
+    demand(weight.ndim() == 2 && weight.shape(1) % kColumnLanes == 0, "weight must have the shape (count, a multiple of 32)");
+    demand(rows <= weight.shape(1) && weight.shape(1) - rows < kColumnLanes, "rows, rounded up to a multiple of 32, must be the columns");
+    const size_t count = weight.shape(0), tokens = count_vectors(x, count);
+    auto y = new_array<float>(product_shape(x, rows));
+    const nb::gil_scoped_release release;
+    std::fill_n(y.data(), tokens * rows, 0.0f);
+    kernels().transposed_product(weight.data(), count, weight.shape(1), x.data(), tokens, 0, rows, y.data(), rows);
     return y;
 }
 
@@ -198,13 +210,16 @@ void bind_kernels(nanobind::module_& module) {
     module.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use: avx2 or scalar.");
     module.def("set_isa", &set_isa, "name"_a, "Use another instruction set from now on. Raises ValueError if this machine lacks it.");
     module.def("gemv_trellis", &gemv_trellis, "codes"_a.noconvert(), "tables"_a.noconvert(), "x"_a.noconvert(), "bits"_a, "rows"_a,
-               "Exact products of a trellis-coded matrix with int8 vectors.\n\n"
-               "codes: (m_pad*bits/8, n_pad) uint8; tables: (2, 16) int8; x: (n_pad,) or (tokens, n_pad) int8, none -128.\n"
-               "Returns (rows,) or (tokens, rows) int32.");
-    module.def("decode_trellis", &decode_trellis, "codes"_a.noconvert(), "tables"_a.noconvert(), "bits"_a, "rows"_a,
-               "The integer values of a trellis-coded matrix, (rows, n_pad) int8.");
+               "kind"_a = "trellis",
+               "Exact products of a coded matrix with int8 vectors.\n\n"
+               "codes: (m_pad*bits/8, n_pad) uint8; tables: (2, 16) int8; x: (n_pad,) or (tokens, n_pad) int8, none -128;\n"
+               "kind: trellis, additive or scalar. Returns (rows,) or (tokens, rows) int32.");
+    module.def("decode_trellis", &decode_trellis, "codes"_a.noconvert(), "tables"_a.noconvert(), "bits"_a, "rows"_a, "kind"_a = "trellis",
+               "The integer values of a coded matrix, (rows, n_pad) int8; kind: trellis, additive or scalar.");
     module.def("gemv_int8", &gemv_int8, "codes"_a.noconvert(), "x"_a.noconvert(),
                "Exact products: codes (m, n_pad) int8, x (n_pad,) or (tokens, n_pad) int8, no value -128; returns int32.");
+    module.def("gemv_transposed", &gemv_transposed, "weight"_a.noconvert(), "x"_a, "rows"_a,
+               "Products of a transposed int8 matrix, weight (k, rows padded to 32), with x (k,) or (tokens, k) float32.");
     module.def("gemv_dense", &gemv_dense, "weight"_a.noconvert(), "x"_a,
                "Products of a float32 or float16 matrix (m, n) with x (n,) or (tokens, n), in float32.");
     module.def("quantize_activations", &quantize_activations, "x"_a,

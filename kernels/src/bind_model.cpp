@@ -108,8 +108,9 @@ MatrixForm read_form(const nb::dict& dict, const std::string& module) {
     form.kind = item<std::string>(dict, "kind", where);
     form.rows = item<int64_t>(dict, "rows", where);
     form.columns = item<int64_t>(dict, "cols", where);
-    if (form.kind == "trellis") form.bits = item<int64_t>(dict, "bits", where);
+    if (form.kind != "int8" && form.kind != "dense") form.bits = item<int64_t>(dict, "bits", where);
     if (dict.contains("rank")) form.rank = item<int64_t>(dict, "rank", where);
+    if (dict.contains("factor_bits")) form.factor_bits = item<int64_t>(dict, "factor_bits", where);
     if (dict.contains("in_seed")) form.in_seed = item<uint64_t>(dict, "in_seed", where);
     if (dict.contains("out_seed")) form.out_seed = item<uint64_t>(dict, "out_seed", where);
     return form;

@@ -1,4 +1,5 @@
-// Rows times vectors, for int8, float32 and float16 weights. Several rows go together, so that the vector is loaded once for all.
+// Rows times vectors, for int8 (also transposed), float32 and float16 weights. Several rows go together, so that the vector is loaded
+// once for all.
 #pragma once
 
 #include "half.h"
@@ -79,6 +80,29 @@ template <class L>
 void half_product(const uint16_t* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y, size_t stride,
                   bool add) {
     float_product<L>(w, columns, x, tokens, first, last, y, stride, add);
+}
+
+// 32 rows at a time, each weight of x broadcast to all of them; those between `last` and the padding are computed and not stored.
+template <class L>
+void transposed_product(const int8_t* w, size_t count, size_t padded, const float* x, size_t tokens, size_t first, size_t last, float* y,
+                        size_t stride) {
+    for (size_t t = 0; t < tokens; ++t) {
+        for (size_t row = first; row < last; row += 32) {
+            typename L::Floats sums[4];
+            for (auto& sum : sums) sum = L::broadcast(0.0f);
+            for (size_t k = 0; k < count; ++k) {
+                const auto factor = L::broadcast(x[t * count + k]);
+                const int8_t* at = w + k * padded + row;
+                for (int i = 0; i < 4; ++i) sums[i] = L::multiply_add(factor, L::load_int8(at + 8 * i), sums[i]);
+            }
+            float* out = y + t * stride + (row - first);
+            for (size_t i = 0, left = last - row; i < 4 && 8 * i < left; ++i) {
+                const size_t width = left - 8 * i < 8 ? left - 8 * i : 8;
+                if (width == 8) L::store(out + 8 * i, L::add(L::load(out + 8 * i), sums[i]));
+                else L::store_some(out + 8 * i, L::add(L::load_some(out + 8 * i, width, 0.0f), sums[i]), width);
+            }
+        }
+    }
 }
 
 }  // namespace leanto

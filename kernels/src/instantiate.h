@@ -18,6 +18,7 @@ template <class L> constexpr Kernels make_kernels(const char* name) {
         .int8_product = int8_product<L>,
         .dense_product = dense_product<L>,
         .half_product = half_product<L>,
+        .transposed_product = transposed_product<L>,
         .quantize = quantize<L>,
         .rotate = rotate<L>,
         .rotate_transpose = rotate_transpose<L>,

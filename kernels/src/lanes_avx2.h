@@ -22,6 +22,9 @@ struct Avx2 {
         return _mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
     }
     static Floats load_half(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+    static Floats load_int8(const int8_t* p) {
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+    }
     static void store(float* p, Floats x) { _mm256_storeu_ps(p, x); }
     static void store_some(float* p, Floats x, size_t n) { _mm256_maskstore_ps(p, first(n), x); }
     static Floats add(Floats x, Floats y) { return _mm256_add_ps(x, y); }
@@ -85,13 +88,13 @@ struct Avx2 {
     static Bytes add_bytes(Bytes x, Bytes y) { return _mm256_add_epi8(x, y); }
     static Bytes exclusive_or(Bytes x, Bytes y) { return _mm256_xor_si256(x, y); }
     static Bytes magnitude(Bytes x) { return _mm256_abs_epi8(x); }
-    template <int Shift> static Bytes nibble(Bytes x) {
-        return _mm256_and_si256(Shift ? _mm256_srli_epi16(x, Shift) : x, _mm256_set1_epi8(15));
+    template <int Shift, int Width> static Bytes slice(Bytes x) {
+        return _mm256_and_si256(Shift ? _mm256_srli_epi16(x, Shift) : x, _mm256_set1_epi8((1 << Width) - 1));
     }
-    template <int Shift> static Bytes nibble(Bytes x, Bytes next) {
-        constexpr char low = char((1 << (8 - Shift)) - 1);
+    template <int Shift, int Width> static Bytes slice(Bytes x, Bytes next) {
+        constexpr int all = (1 << Width) - 1, low = (1 << (8 - Shift)) - 1;
         return _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(x, Shift), _mm256_set1_epi8(low)),
-                               _mm256_and_si256(_mm256_slli_epi16(next, 8 - Shift), _mm256_set1_epi8(char(15 & ~low))));
+                               _mm256_and_si256(_mm256_slli_epi16(next, 8 - Shift), _mm256_set1_epi8(all & ~low)));
     }
     // |x| <= 127 and |w| <= 127, so the sums of two products fit int16.
     static Ints dot(Ints sum, Bytes magnitude, Bytes x, Bytes w) {

@@ -44,6 +44,9 @@ struct Portable {
     static Floats load_half(const uint16_t* p) {
         return floats([&](int i) { return half_to_float(p[i]); });
     }
+    static Floats load_int8(const int8_t* p) {
+        return floats([&](int i) { return float(p[i]); });
+    }
     static void store(float* p, Floats x) { std::memcpy(p, x.at, sizeof x.at); }
     static void store_some(float* p, Floats x, size_t n) { std::memcpy(p, x.at, n * sizeof(float)); }
     static Floats add(Floats x, Floats y) {
@@ -115,12 +118,12 @@ struct Portable {
     static Bytes magnitude(Bytes x) {
         return bytes([&](int i) { return int8_t(x.at[i]) < 0 ? -x.at[i] : x.at[i]; });
     }
-    // Bits [Shift, Shift + 4) of each byte, or of the byte and the one that follows it in the stream.
-    template <int Shift> static Bytes nibble(Bytes x) {
-        return bytes([&](int i) { return (x.at[i] >> Shift) & 15; });
+    // Bits [Shift, Shift + Width) of each byte, or of the byte and the one that follows it in the stream.
+    template <int Shift, int Width> static Bytes slice(Bytes x) {
+        return bytes([&](int i) { return (x.at[i] >> Shift) & ((1 << Width) - 1); });
     }
-    template <int Shift> static Bytes nibble(Bytes x, Bytes next) {
-        return bytes([&](int i) { return (x.at[i] >> Shift | next.at[i] << (8 - Shift)) & 15; });
+    template <int Shift, int Width> static Bytes slice(Bytes x, Bytes next) {
+        return bytes([&](int i) { return (x.at[i] >> Shift | next.at[i] << (8 - Shift)) & ((1 << Width) - 1); });
     }
     // sum + w · x in eight partial sums; `magnitude` is |x|, and neither x nor w holds -128.
     static Ints dot(Ints sum, Bytes /*magnitude*/, Bytes x, Bytes w) {

@@ -1,4 +1,4 @@
-// One weight matrix W ≈ Q + L·R in its rotated space, in any of the three kinds, with everything about it checked.
+// One weight matrix W ≈ Q + L·R in its rotated space, of any kind, with everything about it checked.
 #pragma once
 
 #include <cstddef>
@@ -9,25 +9,15 @@
 #include <utility>
 #include <vector>
 
+#include "inputs.h"
+#include "low_rank.h"
 #include "rotation.h"
 #include "table.h"
 #include "tensor.h"
 
 namespace leanto {
 
-enum class Kind { dense, int8, trellis };
-
-constexpr size_t kChunkRows = 32;
-constexpr size_t kChunkRanks = 4;
-constexpr size_t kMaxTokens = 64;
-
-// Vectors that several matrices share: rotated, and quantized unless every matrix is dense.
-struct Inputs {
-    size_t tokens;
-    const float* x;       // (tokens, columns)
-    const int8_t* codes;  // (tokens, padded columns)
-    const float* scales;  // (tokens,)
-};
+enum class Kind { dense, int8, coded };
 
 // The rotations of a model, each made once.
 class Rotations {
@@ -43,10 +33,10 @@ struct Matrix {
     Matrix(const Parts& parts, const std::string& module, size_t rows, size_t columns, Rotations& rotations);
 
     // Rows first..last (a chunk of at most kChunkRows that starts at a multiple of it) of y = W' x', for `tokens` <= kMaxTokens vectors.
-    // `low_rank` is R x' (tokens, rank); y is (tokens, rows).
+    // `low_rank` is what reduce_rank wrote; y is (tokens, rows).
     void multiply_rows(const Inputs& x, const float* low_rank, size_t first, size_t last, int8_t* tile, float* y) const;
-    // Elements first..last of R x', into low_rank (tokens, rank).
-    void reduce_rank(const Inputs& x, size_t first, size_t last, float* low_rank) const;
+    // Elements first..last (first a multiple of kChunkRanks) of R x', into low_rank (tokens, rank).
+    void reduce_rank(const Inputs& x, size_t first, size_t last, float* low_rank) const { factors_.reduce(x, first, last, low_rank); }
     // Row `row` of W itself, (columns,): an embedding. Needs out == nullptr; tile and scratch as for products and rotations.
     void read_row(size_t row, int8_t* tile, float* scratch, float* out) const;
 
@@ -59,14 +49,11 @@ struct Matrix {
     uint64_t in_seed;
 
   private:
-    template <class T> const T* aligned(const void* data, size_t size);
-
-    TrellisCodes trellis_{};
+    TrellisCodes coded_{};
     const int8_t* int8_ = nullptr;
-    const float* dense_ = nullptr;
-    const uint16_t *left_ = nullptr, *right_ = nullptr;  // (rows, rank), (rank, columns)
+    Aligned<float> dense_;
     std::vector<float> scales_;
-    std::vector<std::unique_ptr<char[]>> copies_;  // of arrays that were not aligned
+    LowRank factors_;
 };
 
 }  // namespace leanto

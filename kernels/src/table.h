@@ -11,10 +11,15 @@ constexpr size_t kColumnLanes = 32;  // columns are padded to this
 constexpr size_t kRowGroup = 8;      // rows of a trellis matrix are padded to this
 constexpr size_t kMostColumns = 1 << 17;  // of int8 codes: 2^17 · 127 · 127 still fits an int32 sum
 constexpr size_t kBlockRows = 256;   // a tail-biting block of the trellis
+constexpr int kTrellisWindow = 12, kAdditiveWindow = 8;  // bits that a weight looks at; scalar codes look at their own
+
+// How a weight comes from its bits; see docs/format.md.
+enum class Coding { trellis, additive, scalar };
 
 struct TrellisCodes {
     const uint8_t* codes;  // (rows * bits / 8, columns)
     const int8_t* tables;  // (2, 16)
+    Coding coding;
     int bits;              // 1..4
     size_t rows, columns;  // padded
 };
@@ -37,6 +42,11 @@ struct Kernels {
                           size_t stride);
     void (*half_product)(const uint16_t* w, size_t columns, const float* x, size_t tokens, size_t first, size_t last, float* y,
                          size_t stride, bool add);
+
+    // y[token * stride + row - first] += sum_k w[k, row] x[token, k] for transposed int8 weights w (count, padded); first and padded
+    // are multiples of 32.
+    void (*transposed_product)(const int8_t* w, size_t count, size_t padded, const float* x, size_t tokens, size_t first, size_t last,
+                               float* y, size_t stride);
 
     // Writes n int8 values and returns their scale; a vector with a value that is not finite gives zeros and a NaN scale.
     float (*quantize)(const float* x, size_t n, int8_t* q);

@@ -17,8 +17,8 @@ struct Tensor {
 };
 
 struct MatrixForm {
-    std::string kind;  // "trellis", "int8" or "dense"
-    int64_t bits = 0, rows = 0, columns = 0, rank = 0;
+    std::string kind;  // "trellis", "additive", "scalar", "int8" or "dense"
+    int64_t bits = 0, rows = 0, columns = 0, rank = 0, factor_bits = 16;
     uint64_t in_seed = 0, out_seed = 0;  // 0: that side is not rotated
 };
 

@@ -1,5 +1,5 @@
-// Products with trellis-coded matrices. A column's bits are a cyclic string in each block of rows; row t reads the 12 bits that start at
-// bits · t and adds two table entries. Lanes are neighbouring columns, so eight rows need a few byte rows and no gather.
+// Products with coded matrices. A column's bits are a cyclic string in each block of rows; row t reads the window that starts at
+// bits · t and looks it up in two tables. Lanes are neighbouring columns, so eight rows need a few byte rows and no gather.
 #pragma once
 
 #include <utility>
@@ -9,9 +9,11 @@
 
 namespace leanto {
 
-// The byte rows that hold the windows of one group of eight rows, wrapped around in their block.
-template <int Bits> struct GroupStream {
-    static constexpr size_t kSpan = (7 * Bits + 12 + 7) / 8;
+template <Coding C, int Bits> constexpr int kWindow = C == Coding::trellis ? kTrellisWindow : C == Coding::additive ? kAdditiveWindow : Bits;
+
+// The byte rows that hold the windows of one group of eight rows, wrapped around in their block. L keeps instruction sets apart.
+template <class L, Coding C, int Bits> struct GroupStream {
+    static constexpr size_t kSpan = (7 * Bits + kWindow<C, Bits> + 7) / 8;
     const uint8_t* at[kSpan];
 
     GroupStream(const TrellisCodes& w, size_t row) {
@@ -26,84 +28,99 @@ template <int Bits> struct GroupStream {
     }
 };
 
-template <class L, int Bit, size_t Span> typename L::Bytes nibble_at(const typename L::Bytes (&stream)[Span]) {
-    if constexpr (Bit % 8 <= 4) {
-        return L::template nibble<Bit % 8>(stream[Bit / 8]);
+// The Width bits that start at Bit, for 32 columns.
+template <class L, int Bit, int Width, size_t Span> typename L::Bytes slice_at(const typename L::Bytes (&stream)[Span]) {
+    if constexpr (Bit % 8 + Width <= 8) {
+        return L::template slice<Bit % 8, Width>(stream[Bit / 8]);
     } else {
-        return L::template nibble<Bit % 8>(stream[Bit / 8], stream[Bit / 8 + 1]);
+        return L::template slice<Bit % 8, Width>(stream[Bit / 8], stream[Bit / 8 + 1]);
     }
 }
 
-// The window that starts at Bit, looked up for 32 columns: A[w0 ^ w8] + B[w4 ^ (w8 << 1)], the shift kept to 4 bits by the look-up.
-template <class L, int Bit, size_t Span>
+// The window that starts at Bit, looked up for 32 columns. Trellis: A[w0 ^ w8] + B[w4 ^ (w8 << 1)], the shift kept to 4 bits by the
+// look-up; additive: A[w0] + B[w4]; scalar: A[the row's own bits].
+template <class L, Coding C, int Bits, int Bit, size_t Span>
 typename L::Bytes window_values(const typename L::Bytes (&stream)[Span], typename L::Bytes a, typename L::Bytes b) {
-    const auto w0 = nibble_at<L, Bit>(stream), w4 = nibble_at<L, Bit + 4>(stream), w8 = nibble_at<L, Bit + 8>(stream);
-    return L::add_bytes(L::look_up(a, L::exclusive_or(w0, w8)), L::look_up(b, L::exclusive_or(w4, L::add_bytes(w8, w8))));
+    if constexpr (C == Coding::scalar) {
+        return L::look_up(a, slice_at<L, Bit, Bits>(stream));
+    } else {
+        const auto w0 = slice_at<L, Bit, 4>(stream), w4 = slice_at<L, Bit + 4, 4>(stream);
+        if constexpr (C == Coding::additive) {
+            return L::add_bytes(L::look_up(a, w0), L::look_up(b, w4));
+        } else {
+            const auto w8 = slice_at<L, Bit + 8, 4>(stream);
+            return L::add_bytes(L::look_up(a, L::exclusive_or(w0, w8)), L::look_up(b, L::exclusive_or(w4, L::add_bytes(w8, w8))));
+        }
+    }
 }
 
 // Calls each(row, values) for the eight rows of a group in the 32 columns that start at `column`.
-template <class L, int Bits, class Each>
-void each_row(const GroupStream<Bits>& stream, size_t column, typename L::Bytes a, typename L::Bytes b, Each each) {
-    typename L::Bytes bytes[GroupStream<Bits>::kSpan];
-    for (size_t i = 0; i < GroupStream<Bits>::kSpan; ++i) bytes[i] = L::load_bytes(stream.at[i] + column);
+template <class L, Coding C, int Bits, class Each>
+void each_row(const GroupStream<L, C, Bits>& stream, size_t column, typename L::Bytes a, typename L::Bytes b, Each each) {
+    constexpr size_t kSpan = GroupStream<L, C, Bits>::kSpan;
+    typename L::Bytes bytes[kSpan];
+    for (size_t i = 0; i < kSpan; ++i) bytes[i] = L::load_bytes(stream.at[i] + column);
     [&]<int... Row>(std::integer_sequence<int, Row...>) {
-        (each(Row, window_values<L, Bits * Row>(bytes, a, b)), ...);
+        (each(Row, window_values<L, C, Bits, Bits * Row>(bytes, a, b)), ...);
     }(std::make_integer_sequence<int, kRowGroup>{});
 }
 
-template <class L, int Bits> void decode_group(const TrellisCodes& w, size_t row, int8_t* out) {
-    const GroupStream<Bits> stream(w, row);
+template <class L, Coding C, int Bits> void decode_group(const TrellisCodes& w, size_t row, int8_t* out) {
+    const GroupStream<L, C, Bits> stream(w, row);
     const auto a = L::broadcast16(w.tables), b = L::broadcast16(w.tables + 16);
     for (size_t c = 0; c < w.columns; c += kColumnLanes)
-        each_row<L, Bits>(stream, c, a, b, [&](int r, typename L::Bytes values) { L::store_bytes(out + r * w.columns + c, values); });
+        each_row<L, C, Bits>(stream, c, a, b, [&](int r, typename L::Bytes values) { L::store_bytes(out + r * w.columns + c, values); });
 }
 
-template <class L, int Bits> void multiply_group(const TrellisCodes& w, size_t row, const int8_t* x, int32_t* y) {
-    const GroupStream<Bits> stream(w, row);
+template <class L, Coding C, int Bits> void multiply_group(const TrellisCodes& w, size_t row, const int8_t* x, int32_t* y) {
+    const GroupStream<L, C, Bits> stream(w, row);
     const auto a = L::broadcast16(w.tables), b = L::broadcast16(w.tables + 16);
     typename L::Ints sums[kRowGroup];
     for (auto& sum : sums) sum = L::zero_ints();
     for (size_t c = 0; c < w.columns; c += kColumnLanes) {
         const auto values = L::load_bytes(x + c), magnitude = L::magnitude(values);
-        each_row<L, Bits>(stream, c, a, b,
-                          [&](int r, typename L::Bytes weights) { sums[r] = L::dot(sums[r], magnitude, values, weights); });
+        each_row<L, C, Bits>(stream, c, a, b,
+                             [&](int r, typename L::Bytes weights) { sums[r] = L::dot(sums[r], magnitude, values, weights); });
     }
     L::store_sums(y, sums);
 }
 
-template <class L, int Bits>
-void trellis_product(const TrellisCodes& w, const int8_t* x, size_t tokens, size_t first, size_t last, int8_t* tile, int32_t* y,
-                     size_t stride) {
-    for (size_t row = first; row < last; row += kRowGroup) {
-        if (tokens == 1) {
-            multiply_group<L, Bits>(w, row, x, y + (row - first));
-        } else {  // decode once for all tokens
-            decode_group<L, Bits>(w, row, tile);
-            int8_product<L>(tile, w.columns, x, tokens, 0, kRowGroup, y + (row - first), stride);
+// Calls call<C, Bits>() for what w says at run time.
+template <class L, class Call> void with_form(const TrellisCodes& w, Call call) {
+    const auto with_bits = [&]<Coding C>() {
+        switch (w.bits) {
+            case 1: return call.template operator()<C, 1>();
+            case 2: return call.template operator()<C, 2>();
+            case 3: return call.template operator()<C, 3>();
+            default: return call.template operator()<C, 4>();
         }
+    };
+    switch (w.coding) {
+        case Coding::trellis: return with_bits.template operator()<Coding::trellis>();
+        case Coding::additive: return with_bits.template operator()<Coding::additive>();
+        default: return with_bits.template operator()<Coding::scalar>();
     }
 }
 
 template <class L>
 void trellis_product(const TrellisCodes& w, const int8_t* x, size_t tokens, size_t first, size_t last, int8_t* tile, int32_t* y,
                      size_t stride) {
-    switch (w.bits) {
-        case 1: return trellis_product<L, 1>(w, x, tokens, first, last, tile, y, stride);
-        case 2: return trellis_product<L, 2>(w, x, tokens, first, last, tile, y, stride);
-        case 3: return trellis_product<L, 3>(w, x, tokens, first, last, tile, y, stride);
-        default: return trellis_product<L, 4>(w, x, tokens, first, last, tile, y, stride);
-    }
+    with_form<L>(w, [&]<Coding C, int Bits>() {
+        for (size_t row = first; row < last; row += kRowGroup) {
+            if (tokens == 1) {
+                multiply_group<L, C, Bits>(w, row, x, y + (row - first));
+            } else {  // decode once for all tokens
+                decode_group<L, C, Bits>(w, row, tile);
+                int8_product<L>(tile, w.columns, x, tokens, 0, kRowGroup, y + (row - first), stride);
+            }
+        }
+    });
 }
 
 template <class L> void trellis_decode(const TrellisCodes& w, size_t first, size_t last, int8_t* out) {
-    for (size_t row = first; row < last; row += kRowGroup, out += kRowGroup * w.columns) {
-        switch (w.bits) {
-            case 1: decode_group<L, 1>(w, row, out); break;
-            case 2: decode_group<L, 2>(w, row, out); break;
-            case 3: decode_group<L, 3>(w, row, out); break;
-            default: decode_group<L, 4>(w, row, out);
-        }
-    }
+    with_form<L>(w, [&]<Coding C, int Bits>() {
+        for (size_t row = first; row < last; row += kRowGroup) decode_group<L, C, Bits>(w, row, out + (row - first) * w.columns);
+    });
 }
 
 }  // namespace leanto

@@ -1,26 +1,58 @@
-// Tail-biting Viterbi encoder of the trellis format: the codes whose decoded values lie nearest to given targets.
-// Knows the 12-bit window, its two tables and the bit string of one column; knows nothing of matrices, Hessians or scales.
+// Tail-biting Viterbi encoder of coded columns: the codes whose decoded values lie nearest to given targets.
+// Knows windows, their integers and the bit string of one column; knows nothing of matrices, Hessians or scales.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
+
+#include "table.h"
 
 namespace leanto {
 
-constexpr int kWindowBits = 12;
-constexpr int kWindows = 1 << kWindowBits;  // Viterbi states: all windows
-
-// One step of the search, from row t+1 back to row t. cost[w], (kWindows,): the cheapest way from window w to the end, before at
-// row t+1, afterwards at row t. Window w at row t is followed by (w >> bits) | b << (12 - bits); choice[w >> bits] receives the
-// cheapest b. values, (kWindows,): what each window decodes to. best: scratch for (kWindows >> bits) + 8 floats.
-struct ViterbiStep {
-    float *cost, *best;
-    const float* values;
-};
-
-using ViterbiStepFunction = void (*)(const ViterbiStep& step, uint8_t* choice, float target, float weight);
+// One step of the search, from row t+1 back to row t. A window at row t is g | b << (window - bits) for its group g of low bits and a
+// branch b, and leads to the group w >> bits of row t+1. after[g] and before[g], (groups + 8,), are what the cheapest way to the end
+// costs from group g of row t+1 and row t; choice[g] receives the branch that it takes. values: the integer of each window.
+using ViterbiStep = void (*)(const float* values, const float* after, float* before, uint8_t* choice, float target, float weight);
 
 #ifdef LEANTO_AVX2
-ViterbiStepFunction viterbi_step_avx2(int bits);  // bit-equal to the portable step
+ViterbiStep viterbi_step_avx2(Coding coding, int bits);  // bit-equal to the portable step; nullptr for scalar codes
 #endif
+
+// Encodes one block of one column after the other; one per thread, it owns the scratch.
+class BlockEncoder {
+  public:
+    BlockEncoder(Coding coding, int bits, const int8_t* tables);
+
+    // targets, weights: (rows,), rows a multiple of 8 and at most 256. Returns the window of each row of the best cyclic string.
+    const std::vector<int>& encode(const float* targets, const float* weights, int rows);
+    int8_t integer(int window) const { return integers_[static_cast<size_t>(window)]; }
+
+  private:
+    int settle_seam(const float* targets, const float* weights, int rows);
+    void search(const float* targets, const float* weights, int rows, int start, int count, int seam);
+    void encode_short(const float* targets, const float* weights, int rows);
+    uint8_t* choices(int t) { return choice_.data() + static_cast<size_t>(groups_) * static_cast<size_t>(t); }
+
+    int bits_, window_, groups_;
+    std::vector<int8_t> integers_;
+    std::vector<float> values_;
+    ViterbiStep step_;
+    std::vector<float> after_, before_;
+    std::vector<uint8_t> choice_;
+    std::vector<int> path_;
+};
+
+struct EncodeJob {
+    const float *targets, *weights;  // (rows, columns), (rows,)
+    const int8_t* tables;            // (2, 16)
+    Coding coding;
+    int bits;
+    size_t rows, columns;
+    uint8_t* codes;   // (rows * bits / 8, columns), zeros before
+    int8_t* decoded;  // (rows, columns)
+};
+
+void encode_columns(const EncodeJob& job, size_t threads);
 
 }  // namespace leanto

@@ -1,4 +1,4 @@
-// The Viterbi step, eight windows at a time: the portable step's arithmetic in the same order, so the codes are the same.
+// The Viterbi step, eight groups at a time: the portable step's arithmetic in the same order, so the codes are the same.
 #include <immintrin.h>
 
 #include <cstring>
@@ -18,35 +18,37 @@ inline void store_bytes(uint8_t* to, __m256i lanes) {
     std::memcpy(to + 4, &second, 4);
 }
 
-template <int Bits>
-void step(const ViterbiStep& s, uint8_t* choice, float target, float weight) {
-    constexpr int branches = 1 << Bits, groups = kWindows >> Bits;
-    float *const cost = s.cost, *const best = s.best;  // locals: vector stores may alias the struct
-    const float* const values = s.values;
-    for (int g = 0; g < groups; g += 8) {
-        __m256 least = _mm256_loadu_ps(cost + g), at = _mm256_setzero_ps();
-        for (int b = 1; b < branches; ++b) {
-            const __m256 other = _mm256_loadu_ps(cost + g + b * groups);
-            at = _mm256_blendv_ps(at, _mm256_castsi256_ps(_mm256_set1_epi32(b)), _mm256_cmp_ps(other, least, _CMP_LT_OQ));
-            least = _mm256_min_ps(other, least);
-        }
-        _mm256_storeu_ps(best + g, least);
-        store_bytes(choice + g, _mm256_castps_si256(at));
-    }
+template <int Window, int Bits>
+void step(const float* values, const float* after, float* before, uint8_t* choice, float target, float weight) {
+    constexpr int branches = 1 << Bits, groups = 1 << (Window - Bits);
     const __m256 x = _mm256_set1_ps(target), scale = _mm256_set1_ps(weight);
     const __m256i spread = _mm256_srli_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), Bits);
-    for (int w = 0; w < kWindows; w += 8) {
-        const __m256 before = _mm256_permutevar8x32_ps(_mm256_loadu_ps(best + (w >> Bits)), spread);
-        const __m256 miss = _mm256_sub_ps(x, _mm256_loadu_ps(values + w));
-        _mm256_storeu_ps(cost + w, _mm256_add_ps(before, _mm256_mul_ps(scale, _mm256_mul_ps(miss, miss))));
+    for (int g = 0; g < groups; g += 8) {
+        __m256 least, at = _mm256_setzero_ps();
+        for (int b = 0; b < branches; ++b) {
+            const int w = g + b * groups;
+            const __m256 onward = _mm256_permutevar8x32_ps(_mm256_loadu_ps(after + (w >> Bits)), spread);
+            const __m256 miss = _mm256_sub_ps(x, _mm256_loadu_ps(values + w));
+            const __m256 cost = _mm256_add_ps(onward, _mm256_mul_ps(scale, _mm256_mul_ps(miss, miss)));
+            if (b == 0) {
+                least = cost;
+            } else {
+                at = _mm256_blendv_ps(at, _mm256_castsi256_ps(_mm256_set1_epi32(b)), _mm256_cmp_ps(cost, least, _CMP_LT_OQ));
+                least = _mm256_min_ps(cost, least);
+            }
+        }
+        _mm256_storeu_ps(before + g, least);
+        store_bytes(choice + g, _mm256_castps_si256(at));
     }
 }
 
 }  // namespace
 
-ViterbiStepFunction viterbi_step_avx2(int bits) {
-    constexpr ViterbiStepFunction steps[] = {step<1>, step<2>, step<3>, step<4>};
-    return steps[bits - 1];
+ViterbiStep viterbi_step_avx2(Coding coding, int bits) {
+    constexpr ViterbiStep trellis[] = {step<kTrellisWindow, 1>, step<kTrellisWindow, 2>, step<kTrellisWindow, 3>, step<kTrellisWindow, 4>};
+    constexpr ViterbiStep additive[] = {step<kAdditiveWindow, 1>, step<kAdditiveWindow, 2>, step<kAdditiveWindow, 3>,
+                                        step<kAdditiveWindow, 4>};
+    return coding == Coding::trellis ? trellis[bits - 1] : coding == Coding::additive ? additive[bits - 1] : nullptr;
 }
 
 }  // namespace leanto
