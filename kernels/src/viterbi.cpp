@@ -42,7 +42,7 @@ constexpr ViterbiStep kScalarSteps[] = {portable_step<1, 1>, portable_step<2, 2>
 
 ViterbiStep chosen_step(Coding coding, int bits) {
 #ifdef LEANTO_AVX2
-    if (std::strcmp(kernels().name, "avx2") == 0)
+    if (std::strcmp(kernels().name, "scalar") != 0)
         if (const ViterbiStep step = viterbi_step_avx2(coding, bits)) return step;
 #endif
     switch (coding) {

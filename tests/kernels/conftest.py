@@ -14,7 +14,7 @@ import leanto_kernels as kernels
 
 def available() -> list[str]:
     before, found = kernels.isa(), []
-    for name in ("avx2", "scalar"):
+    for name in ("avx512", "avx2", "scalar"):
         try:
             kernels.set_isa(name)
         except ValueError:
