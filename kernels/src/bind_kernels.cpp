@@ -194,6 +194,7 @@ void set_isa(const std::string& name) {
 
 void bind_kernels(nanobind::module_& module) {
     using namespace leanto;
+    kernels();  // a misspelt LEANTO_ISA fails the import
     module.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use: avx2 or scalar.");
     module.def("set_isa", &set_isa, "name"_a, "Use another instruction set from now on. Raises ValueError if this machine lacks it.");
     module.def("gemv_trellis", &gemv_trellis, "codes"_a.noconvert(), "tables"_a.noconvert(), "x"_a.noconvert(), "bits"_a, "rows"_a,
