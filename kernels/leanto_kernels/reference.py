@@ -14,9 +14,10 @@ import numpy.typing as npt
 BLOCK_ROWS = 256
 GROUP_ROWS = 8
 COLUMN_LANES = 32
-WINDOW_BITS = 12
+FACTOR_BITS = 4  # of trellis-coded low-rank factors
 
 DENSE_BOUND = 1e-5
+LOW_RANK_BOUND = 2e-5  # L·R of rounded factors: the sums of R are exact, those of L float32
 ROTATE_BOUND = 2e-6
 RMS_NORM_BOUND = 2e-6
 ROPE_BOUND = 2e-6
@@ -29,16 +30,30 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 
-def decode_trellis(codes: npt.NDArray[np.uint8], tables: npt.NDArray[np.int8], bits: int, rows: int) -> npt.NDArray[np.int8]:
-    """Values (rows, n_pad) int8 of codes (m_pad·bits/8, n_pad): row t of a block reads the 12 bits from bits·t, around its end."""
+def window_bits(bits: int, kind: str) -> int:
+    """How many bits of its column's string a weight looks at."""
+    return {"trellis": 12, "additive": 8, "scalar": bits}[kind]
+
+
+def window_values(window: npt.NDArray[np.int64], tables: npt.NDArray[np.int8], kind: str) -> npt.NDArray[np.int8]:
+    """What windows stand for; scalar windows are short, and B is zero there."""
+    a, b = tables
+    w0, w4, w8 = window & 15, window >> 4 & 15, window >> 8
+    return a[w0 ^ w8] + b[w4 ^ (w8 << 1 & 15)] if kind == "trellis" else a[w0] + b[w4]
+
+
+def decode_trellis(
+    codes: npt.NDArray[np.uint8], tables: npt.NDArray[np.int8], bits: int, rows: int, kind: str = "trellis"
+) -> npt.NDArray[np.int8]:
+    """Values (rows, n_pad) int8 of codes (m_pad·bits/8, n_pad): row t of a block reads a window from bits·t on, around its end."""
     stream = np.unpackbits(codes, axis=0, bitorder="little").astype(np.int64)
     values = np.empty((len(stream) // bits, codes.shape[1]), np.int8)
+    reach = np.arange(window_bits(bits, kind))
     for start in range(0, len(values), BLOCK_ROWS):
         block = stream[start * bits : (start + BLOCK_ROWS) * bits]
-        at = (bits * np.arange(len(block) // bits)[:, None] + np.arange(WINDOW_BITS)) % len(block)
-        window = np.tensordot(block[at], 1 << np.arange(WINDOW_BITS), axes=(1, 0))
-        w0, w4, w8 = window & 15, window >> 4 & 15, window >> 8
-        values[start : start + len(window)] = tables[0][w0 ^ w8] + tables[1][w4 ^ (w8 << 1 & 15)]
+        at = (bits * np.arange(len(block) // bits)[:, None] + reach) % len(block)
+        window = np.tensordot(block[at], 1 << reach, axes=(1, 0))
+        values[start : start + len(window)] = window_values(window, tables, kind)
     return values[:rows]
 
 
@@ -48,10 +63,15 @@ def gemv_int8(codes: npt.NDArray[np.int8], x: npt.NDArray[np.int8]) -> npt.NDArr
 
 
 def gemv_trellis(
-    codes: npt.NDArray[np.uint8], tables: npt.NDArray[np.int8], x: npt.NDArray[np.int8], bits: int, rows: int
+    codes: npt.NDArray[np.uint8], tables: npt.NDArray[np.int8], x: npt.NDArray[np.int8], bits: int, rows: int, kind: str = "trellis"
 ) -> npt.NDArray[np.int32]:
-    """Exact products of a trellis-coded matrix with x (n_pad,) or (tokens, n_pad)."""
-    return gemv_int8(decode_trellis(codes, tables, bits, rows), x)
+    """Exact products of a coded matrix with x (n_pad,) or (tokens, n_pad)."""
+    return gemv_int8(decode_trellis(codes, tables, bits, rows, kind), x)
+
+
+def gemv_transposed(weight: npt.NDArray[np.int8], x: Floats, rows: int) -> Floats:
+    """Products of the first `rows` columns of weight (k, m_pad), transposed, with x (k,) or (tokens, k); DENSE_BOUND."""
+    return (x.astype(np.float64) @ weight[:, :rows]).astype(np.float32)
 
 
 def gemv_dense(weight: npt.NDArray[np.floating], x: Floats) -> Floats:
@@ -173,28 +193,48 @@ def part(tensors: Tensors, name: str) -> Floats:
 
 
 def integers(form: Form, tensors: Tensors, module: str) -> npt.NDArray[np.int8]:
-    """Values (rows, n_pad) of an int8 or trellis matrix before its row scales."""
+    """Values (rows, n_pad) of an int8 or coded matrix before its row scales."""
     codes = tensors[f"{module}.codes"]
     if form["kind"] == "int8":
         return np.asarray(codes, np.int8)
     tables = np.asarray(tensors[f"{module}.tables"], np.int8)
-    return decode_trellis(np.asarray(codes, np.uint8), tables, int(form["bits"]), int(form["rows"]))
+    return decode_trellis(np.asarray(codes, np.uint8), tables, int(form["bits"]), int(form["rows"]), str(form["kind"]))
+
+
+def factor(form: Form, tensors: Tensors, module: str, side: str) -> npt.NDArray[np.int8]:
+    """Integers of a rounded factor, (rank, its side's padded length)."""
+    codes = tensors[f"{module}.{side}"]
+    if form["factor_bits"] == 8:
+        return np.asarray(codes, np.int8)
+    tables = np.asarray(tensors[f"{module}.factor_tables"], np.int8)
+    return decode_trellis(np.asarray(codes, np.uint8), tables, FACTOR_BITS, int(form["rank"]))
+
+
+def low_rank(form: Form, tensors: Tensors, module: str) -> tuple[Floats, Floats]:
+    """L (rows, rank) and R (rank, cols) in float32."""
+    if form.get("factor_bits", 16) == 16:
+        return part(tensors, f"{module}.left"), part(tensors, f"{module}.right")
+    left, right = (factor(form, tensors, module, side) * part(tensors, f"{module}.{side}_scales")[:, None] for side in ("left", "right"))
+    return left[:, : int(form["rows"])].T, right[:, : int(form["cols"])]
 
 
 def product(form: Form, tensors: Tensors, module: str, x: Floats) -> Floats:
     """One matrix of a model times x (tokens, cols): rotate, multiply, add L·R, rotate back."""
     inside = rotate(x, int(form.get("in_seed", 0)))
+    codes = np.zeros((len(x), -(-x.shape[1] // COLUMN_LANES) * COLUMN_LANES), np.int8)
+    scales = np.empty((len(x), 1), np.float32)
+    for t, row in enumerate(inside):
+        codes[t, : len(row)], scales[t] = quantize_activations(row)
     if form["kind"] == "dense":
         y = gemv_dense(part(tensors, f"{module}.weight"), inside)
     else:
-        values = integers(form, tensors, module)
-        codes = np.zeros((len(x), values.shape[1]), np.int8)
-        scales = np.empty((len(x), 1), np.float32)
-        for t, row in enumerate(inside):
-            codes[t, : len(row)], scales[t] = quantize_activations(row)
-        y = gemv_int8(values, codes).astype(np.float32) * (scales * part(tensors, f"{module}.scales"))
+        y = gemv_int8(integers(form, tensors, module), codes).astype(np.float32) * (scales * part(tensors, f"{module}.scales"))
     if form.get("rank"):
-        y = y + np.asarray(inside @ part(tensors, f"{module}.right").T @ part(tensors, f"{module}.left").T, np.float32)
+        left, right = low_rank(form, tensors, module)
+        reduced = inside @ right.T
+        if form.get("factor_bits", 16) != 16:
+            reduced = gemv_int8(factor(form, tensors, module, "right"), codes) * (scales * part(tensors, f"{module}.right_scales"))
+        y = y + np.asarray(reduced @ left.T, np.float32)
     return rotate_transpose(y, int(form.get("out_seed", 0)))
 
 
@@ -207,7 +247,8 @@ def embedding(form: Form, tensors: Tensors, ids: npt.NDArray[np.int32]) -> Float
         values = integers(form, tensors, module)[:, : int(form["cols"])]
         table = values.astype(np.float32) * part(tensors, f"{module}.scales")[:, None]
     if form.get("rank"):
-        table = table + part(tensors, f"{module}.left") @ part(tensors, f"{module}.right")
+        left, right = low_rank(form, tensors, module)
+        table = table + left @ right
     return rotate_transpose(table[ids], int(form.get("in_seed", 0)))
 
 

@@ -79,6 +79,17 @@ NewArray<int32_t> gemv_int8(const Array<int8_t>& codes, const Array<int8_t>& x) 
     return y;
 }
 
+NewArray<float> gemv_transposed(const Array<int8_t>& weight, const Array<float>& x, size_t rows) {
+    demand(weight.ndim() == 2 && weight.shape(1) % kColumnLanes == 0, "weight must have the shape (count, a multiple of 32)");
+    demand(rows <= weight.shape(1) && weight.shape(1) - rows < kColumnLanes, "rows, rounded up to a multiple of 32, must be the columns");
+    const size_t count = weight.shape(0), tokens = count_vectors(x, count);
+    auto y = new_array<float>(product_shape(x, rows));
+    const nb::gil_scoped_release release;
+    std::fill_n(y.data(), tokens * rows, 0.0f);
+    kernels().transposed_product(weight.data(), count, weight.shape(1), x.data(), tokens, 0, rows, y.data(), rows);
+    return y;
+}
+
 NewArray<float> gemv_dense(const nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>& weight, const Array<float>& x) {
     const bool half = weight.dtype() == nb::dlpack::dtype{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
     demand(weight.ndim() == 2, "the weight must be a matrix");
@@ -183,6 +194,7 @@ void set_isa(const std::string& name) {
 
 void bind_kernels(nanobind::module_& module) {
     using namespace leanto;
+    kernels();  // a misspelt LEANTO_ISA fails the import
     module.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use: avx512, avx2 or scalar.");
     module.def("set_isa", &set_isa, "name"_a, "Use another instruction set from now on. Raises ValueError if this machine lacks it.");
     module.def("gemv_trellis", &gemv_trellis, "codes"_a.noconvert(), "tables"_a.noconvert(), "x"_a.noconvert(), "bits"_a, "rows"_a,
@@ -194,6 +206,8 @@ void bind_kernels(nanobind::module_& module) {
                "The integer values of a coded matrix, (rows, n_pad) int8; kind: trellis, additive or scalar.");
     module.def("gemv_int8", &gemv_int8, "codes"_a.noconvert(), "x"_a.noconvert(),
                "Exact products: codes (m, n_pad) int8, x (n_pad,) or (tokens, n_pad) int8, no value -128; returns int32.");
+    module.def("gemv_transposed", &gemv_transposed, "weight"_a.noconvert(), "x"_a, "rows"_a,
+               "Products of a transposed int8 matrix, weight (k, rows padded to 32), with x (k,) or (tokens, k) float32.");
     module.def("gemv_dense", &gemv_dense, "weight"_a.noconvert(), "x"_a,
                "Products of a float32 or float16 matrix (m, n) with x (n,) or (tokens, n), in float32.");
     module.def("quantize_activations", &quantize_activations, "x"_a,

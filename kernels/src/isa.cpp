@@ -1,7 +1,10 @@
-// Chooses the instruction set: the best that the CPU has, unless LEANTO_ISA or choose_isa says otherwise.
+// Chooses the instruction set: the best that the CPU has, unless LEANTO_ISA or choose_isa says otherwise. A wish that cannot be met is an
+// error of the first call, never passed over.
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "table.h"
 
@@ -48,7 +51,11 @@ const Kernels* find(const char* name) {
 
 const Kernels* first_choice() {
     const char* wish = std::getenv("LEANTO_ISA");
-    if (const Kernels* found = wish ? find(wish) : nullptr) return found;
+    if (wish && *wish) {
+        if (const Kernels* found = find(wish)) return found;
+        throw std::invalid_argument("LEANTO_ISA=" + std::string(wish) +
+                                    " names no instruction set of this machine: set avx512, avx2 or scalar, or unset it for the best that there is");
+    }
     for (const char* name : {"avx512", "avx2"})
         if (const Kernels* best = find(name)) return best;
     return find("scalar");

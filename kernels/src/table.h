@@ -73,7 +73,7 @@ const Kernels& avx2_kernels();
 const Kernels& avx512_kernels();
 #endif
 
-const Kernels& kernels();           // the chosen set
+const Kernels& kernels();           // the chosen set; throws std::invalid_argument if LEANTO_ISA names none
 bool choose_isa(const char* name);  // false if this machine has no such set
 
 }  // namespace leanto

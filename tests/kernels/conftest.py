@@ -11,6 +11,8 @@ import pytest
 
 import leanto_kernels as kernels
 
+KINDS = ("trellis", "additive", "scalar")
+
 
 def available() -> list[str]:
     before, found = kernels.isa(), []
@@ -52,13 +54,32 @@ def make_matrix(parts: Parts, module: str, rows: int, cols: int, form: dict[str,
     if kind == "int8":
         parts.tensors[f"{module}.codes"] = rng.integers(-127, 128, (rows, padded_cols), dtype=np.int8)
         parts.tensors[f"{module}.scales"] = (size / 73 * rng.uniform(0.5, 1.5, rows)).astype(np.float16)
-    if kind == "trellis":
+    if kind in KINDS:
         parts.tensors[f"{module}.codes"] = rng.integers(0, 256, (padded_rows * bits // 8, padded_cols), dtype=np.uint8)
-        parts.tensors[f"{module}.tables"] = kernels.tables(bits)
-        parts.tensors[f"{module}.scales"] = (size * kernels.unit(bits) * rng.uniform(0.5, 1.5, rows)).astype(np.float32)
+        parts.tensors[f"{module}.tables"] = kernels.tables(bits, kind=kind)
+        parts.tensors[f"{module}.scales"] = (size * kernels.unit(bits, kind=kind) * rng.uniform(0.5, 1.5, rows)).astype(np.float32)
     if rank:
-        parts.tensors[f"{module}.left"] = (rng.standard_normal((rows, rank)) * 0.3).astype(np.float16)
-        parts.tensors[f"{module}.right"] = (rng.standard_normal((rank, cols)) * size).astype(np.float16)
+        make_factors(parts, module, rng)
+
+
+def make_factors(parts: Parts, module: str, rng: np.random.Generator) -> None:
+    form, tensors = parts.matrices[module], parts.tensors
+    rank, factor_bits = form["rank"], form.get("factor_bits", 16)
+    size = 1 / np.sqrt(form["cols"])
+    if factor_bits == 16:
+        tensors[f"{module}.left"] = (rng.standard_normal((form["rows"], rank)) * 0.3).astype(np.float16)
+        tensors[f"{module}.right"] = (rng.standard_normal((rank, form["cols"])) * size).astype(np.float16)
+        return
+    if factor_bits == 4:
+        tensors[f"{module}.factor_tables"] = kernels.tables(4)
+    for side, length, scale in (("left", form["rows"], 0.3), ("right", form["cols"], size)):
+        shape = (rank * factor_bits // 8, -(-length // 32) * 32)
+        if factor_bits == 8:
+            tensors[f"{module}.{side}"] = rng.integers(-127, 128, shape, dtype=np.int8)
+        else:
+            tensors[f"{module}.{side}"] = rng.integers(0, 256, shape, dtype=np.uint8)
+        unit = 1 / 73 if factor_bits == 8 else kernels.unit(4)
+        tensors[f"{module}.{side}_scales"] = (scale * unit * rng.uniform(0.5, 1.5, rank)).astype(np.float32)
 
 
 def make_parts(

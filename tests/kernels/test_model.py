@@ -24,7 +24,12 @@ FORMS: dict[str, dict[str, Any]] = {
     "trellis2": {"kind": "trellis", "bits": 2},
     "trellis3": {"kind": "trellis", "bits": 3},
     "trellis4": {"kind": "trellis", "bits": 4},
+    "additive1": {"kind": "additive", "bits": 1},
+    "additive2": {"kind": "additive", "bits": 2},
+    "scalar3": {"kind": "scalar", "bits": 3},
+    "scalar4": {"kind": "scalar", "bits": 4},
 }
+FACTORS = ({"rank": 2}, {"rank": 9, "factor_bits": 8}, {"rank": 16, "factor_bits": 4})
 
 
 def ids(count: int, seed: int = 0) -> np.ndarray:
@@ -43,6 +48,36 @@ def test_logits_equal_the_oracle_for_every_kind(build: Callable[..., Any], name:
     assert np.abs(ours - oracle).max() <= bound * np.abs(oracle).max()
 
 
+@pytest.mark.parametrize(("factor_bits", "rank"), [(8, 5), (8, 9), (8, 20), (4, 8), (4, 16)])
+@pytest.mark.parametrize("name", ["int8", "trellis2", "additive2", "scalar4"])
+@pytest.mark.parametrize(("rotated", "tied"), [(False, True), (True, False)])
+def test_logits_equal_the_oracle_with_rounded_factors(
+    build: Callable[..., Any], name: str, factor_bits: int, rank: int, rotated: bool, tied: bool
+) -> None:
+    parts = build({**FORMS[name], "rank": rank, "factor_bits": factor_bits}, tied=tied, rotated=rotated)
+    model, tokens = parts.model(), ids(9)
+    ours = model.logits(model.new_cache(9), tokens)
+    oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
+    assert np.abs(ours - oracle).max() <= QUANTIZED_BOUND * np.abs(oracle).max()
+
+
+@pytest.mark.parametrize("factor_bits", [8, 4])
+def test_a_matrix_that_is_all_low_rank_equals_the_oracle_to_rounding(build: Callable[..., Any], factor_bits: int) -> None:
+    """A head alone after a single embedding row: one product, and no second quantization that could round the other way."""
+    parts = build({"kind": "dense"}, tied=False, num_layers=1)
+    for name in [n for n in parts.tensors if n.endswith(("o_proj.weight", "down_proj.weight"))]:
+        parts.tensors[name][:] = 0  # the layer adds nothing
+    other = build({"kind": "additive", "bits": 2, "rank": 8, "factor_bits": factor_bits}, tied=False, num_layers=1, seed=1)
+    del parts.tensors["lm_head.weight"]
+    parts.matrices["lm_head"] = other.matrices["lm_head"]
+    parts.tensors |= {n: t for n, t in other.tensors.items() if n.startswith("lm_head.")}
+    parts.tensors["lm_head.scales"][:] = 0
+    model, tokens = parts.model(), ids(3)
+    oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
+    assert np.abs(oracle).max() > 0.1
+    assert np.abs(model.logits(model.new_cache(3), tokens) - oracle).max() <= reference.LOW_RANK_BOUND * np.abs(oracle).max()
+
+
 def test_kinds_mix_within_one_model(build: Callable[..., Any]) -> None:
     parts, other = build({"kind": "int8"}, rotated=True), build({"kind": "trellis", "bits": 3, "rank": 2}, rotated=True)
     for module in ("model.layers.0.self_attn.k_proj", "model.layers.1.mlp.up_proj", "model.embed_tokens"):
@@ -55,9 +90,9 @@ def test_kinds_mix_within_one_model(build: Callable[..., Any]) -> None:
     assert np.abs(model.logits(model.new_cache(6), tokens) - oracle).max() <= QUANTIZED_BOUND * np.abs(oracle).max()
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_steps_prefill_and_batches_agree(build: Callable[..., Any], name: str) -> None:
-    model = build({**FORMS[name], "rank": 2}, rotated=True).model()
+@pytest.mark.parametrize(("name", "factors"), [(name, factors) for name in FORMS for factors in FACTORS[: 1 if name == "dense" else 3]])
+def test_steps_prefill_and_batches_agree(build: Callable[..., Any], name: str, factors: dict[str, int]) -> None:
+    model = build({**FORMS[name], **factors}, rotated=True).model()
     tokens = ids(150)  # more than one pass of the prefill
     every = model.logits(model.new_cache(150), tokens)
     cache = model.new_cache(150)
@@ -69,9 +104,15 @@ def test_steps_prefill_and_batches_agree(build: Callable[..., Any], name: str) -
     assert cache.length == cache.capacity == 150
 
 
-@pytest.mark.parametrize("name", ["dense", "int8", "trellis2"])
-def test_the_number_of_threads_does_not_change_a_bit(build: Callable[..., Any], name: str) -> None:
-    parts = build({**FORMS[name], "rank": 4}, rotated=True, hidden_size=192, intermediate_size=320)
+@pytest.mark.parametrize(
+    ("name", "factors"),
+    [
+        ("dense", {"rank": 4}), ("int8", {"rank": 9, "factor_bits": 8}), ("trellis2", {"rank": 4}),
+        ("additive2", {"rank": 24, "factor_bits": 4}), ("scalar4", {"rank": 18, "factor_bits": 8}),
+    ],
+)  # fmt: skip
+def test_the_number_of_threads_does_not_change_a_bit(build: Callable[..., Any], name: str, factors: dict[str, int]) -> None:
+    parts = build({**FORMS[name], **factors}, rotated=True, hidden_size=192, intermediate_size=320, head_dim=24)
     model, tokens = parts.model(), ids(70)
     one = model.logits(model.new_cache(70), tokens, threads=1)
     for threads in (2, 3, 500):
@@ -102,8 +143,9 @@ def test_a_truncated_cache_continues_as_if_the_rest_had_not_been(build: Callable
     np.testing.assert_array_equal(model.prefill(cache, tokens[:13]), model.prefill(fresh, tokens[:13]))
 
 
-def test_read_only_and_unaligned_arrays_are_read_in_place(build: Callable[..., Any]) -> None:
-    parts = build({"kind": "trellis", "bits": 2, "rank": 3}, rotated=True)
+@pytest.mark.parametrize("factors", [{"rank": 3}, {"rank": 3, "factor_bits": 8}, {"rank": 8, "factor_bits": 4}], ids=str)
+def test_read_only_and_unaligned_arrays_are_read_in_place(build: Callable[..., Any], factors: dict[str, int]) -> None:
+    parts = build({"kind": "trellis", "bits": 2, **factors}, rotated=True)
     expected = (model := parts.model()).prefill(model.new_cache(5), ids(5))
     for name, tensor in parts.tensors.items():
         raw = np.frombuffer(b"\0" + tensor.tobytes(), np.uint8)[1:]

@@ -17,7 +17,11 @@ def refused(parts: Any, mention: str) -> None:
         parts.model()
 
 
-@pytest.mark.parametrize("form", [FORM, {"kind": "int8"}, {"kind": "dense"}], ids=lambda form: form["kind"])
+BYTES = {"kind": "additive", "bits": 3, "rank": 3, "factor_bits": 8}
+NIBBLES = {"kind": "scalar", "bits": 3, "rank": 8, "factor_bits": 4}
+
+
+@pytest.mark.parametrize("form", [FORM, BYTES, NIBBLES, {"kind": "int8"}, {"kind": "dense"}], ids=lambda form: form["kind"])
 def test_every_missing_or_misshapen_tensor_is_named(build: Callable[..., Any], form: dict[str, Any]) -> None:
     whole = build(form, tied=False, rotated=True)
     for name, tensor in whole.tensors.items():
@@ -42,6 +46,41 @@ def test_a_matrix_form_that_does_not_fit_is_named(build: Callable[..., Any], key
     parts = build(FORM, rotated=True)
     parts.matrices[LAYER + "mlp.gate_proj"][key] = value
     refused(parts, "mlp.gate_proj")
+
+
+@pytest.mark.parametrize(
+    ("form", "key", "value"),
+    [
+        (BYTES, "factor_bits", 0), (BYTES, "factor_bits", 2), (BYTES, "factor_bits", 32), (BYTES, "factor_bits", "8"),
+        (BYTES, "factor_bits", 16), (BYTES, "factor_bits", 4), (BYTES, "rank", 2**40), (BYTES, "kind", "dense"), (BYTES, "kind", "scalar"),
+        (NIBBLES, "rank", 12), (NIBBLES, "rank", 16), (NIBBLES, "rank", 88), (NIBBLES, "bits", 0),
+    ],
+)  # fmt: skip
+def test_a_form_of_rounded_factors_that_does_not_fit_is_named(
+    build: Callable[..., Any], form: dict[str, Any], key: str, value: Any
+) -> None:
+    parts = build(form, rotated=True)
+    parts.matrices[LAYER + "mlp.gate_proj"][key] = value
+    refused(parts, "mlp.gate_proj")
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_factors_that_hold_the_code_that_does_not_exist_are_refused(build: Callable[..., Any], side: str) -> None:
+    parts = build(BYTES)
+    parts.tensors[f"{LAYER}mlp.up_proj.{side}"][-1, -1] = -128
+    refused(parts, rf"up_proj\.{side}.*-128")
+
+
+def test_factor_tables_whose_sums_overflow_are_refused(build: Callable[..., Any]) -> None:
+    parts = build(NIBBLES)
+    parts.tensors[LAYER + "mlp.up_proj.factor_tables"] = np.full((2, 16), 64, np.int8)
+    refused(parts, "up_proj.factor_tables")
+
+
+def test_scalar_codes_with_a_second_table_are_refused(build: Callable[..., Any]) -> None:
+    parts = build(NIBBLES)
+    parts.tensors["model.embed_tokens.tables"][1, 5] = 1
+    refused(parts, "embed_tokens.tables")
 
 
 def test_a_missing_matrix_is_named(build: Callable[..., Any]) -> None:

@@ -33,6 +33,27 @@ def test_float_products_stay_within_their_bound(rows: int, columns: int, tokens:
     assert (error <= reference.DENSE_BOUND * np.abs(x) @ np.abs(weight.T).astype(np.float32)).all()
 
 
+@given(SIZES, st.integers(1, 20), st.integers(1, 5), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_transposed_products_stay_within_their_bound(rows: int, count: int, tokens: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-127, 128, (count, -(-rows // 32) * 32), dtype=np.int8)
+    x = rng.standard_normal((tokens, count)).astype(np.float32)
+    ours = kernels.gemv_transposed(weight, x, rows)
+    error = np.abs(ours - reference.gemv_transposed(weight, x, rows))
+    assert (error <= reference.DENSE_BOUND * np.abs(x) @ np.abs(weight[:, :rows]).astype(np.float32)).all()
+    np.testing.assert_array_equal(kernels.gemv_transposed(weight, x[0], rows), ours[0])
+
+
+def test_a_transposed_matrix_of_other_rows_is_refused() -> None:
+    weight, x = np.zeros((3, 64), np.int8), np.zeros(3, np.float32)
+    for rows in (0, 32, 65):
+        with pytest.raises(ValueError, match="32"):
+            kernels.gemv_transposed(weight, x, rows)
+    with pytest.raises(ValueError, match="columns"):
+        kernels.gemv_transposed(weight, np.zeros(4, np.float32), 64)
+
+
 def test_every_float16_value_is_read_exactly() -> None:
     values = np.arange(65536, dtype=np.uint32).astype(np.uint16).view(np.float16)
     finite = np.where(np.isfinite(values), values, np.float16(0))[:, None]

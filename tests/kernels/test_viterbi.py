@@ -8,41 +8,70 @@ from hypothesis import strategies as st
 import leanto_kernels
 from leanto_kernels import encode_trellis, reference, set_isa, tables, unit
 
-# Mean squared error of N(0, 1) in tail-biting blocks of 256 rows that the encoder must reach at each bit width.
-GAUSSIAN_BOUND = {1: 0.280, 2: 0.0745, 3: 0.0199, 4: 0.0058}
+# Mean squared error of N(0, 1) in tail-biting blocks of 256 rows that the encoder must reach for each kind at each bit width.
+GAUSSIAN_BOUND = {
+    "trellis": {1: 0.280, 2: 0.0745, 3: 0.0199, 4: 0.0058},
+    "additive": {1: 0.302, 2: 0.0842, 3: 0.0240, 4: 0.0069},
+    "scalar": {1: 0.370, 2: 0.120, 3: 0.0358, 4: 0.0102},
+}
+KINDS = tuple(GAUSSIAN_BOUND)
 
+kinds = st.sampled_from(KINDS)
 bit_widths = st.sampled_from([1, 2, 3, 4])
 
 
-def normal(rows: int, columns: int, seed: int, bits: int) -> np.ndarray:
-    return (np.random.default_rng(seed).standard_normal((rows, columns)) / unit(bits)).astype(np.float32)
+def normal(rows: int, columns: int, seed: int, bits: int, kind: str = "trellis") -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal((rows, columns)) / unit(bits, kind=kind)).astype(np.float32)
 
 
-@settings(max_examples=25, deadline=None)
-@given(bits=bit_widths, groups=st.integers(1, 40), columns=st.integers(1, 3), seed=st.integers(0, 99))
-def test_the_codes_decode_to_the_returned_values(bits: int, groups: int, columns: int, seed: int) -> None:
-    codes, values = encode_trellis(normal(8 * groups, columns, seed, bits), tables(bits), bits)
+@settings(max_examples=60, deadline=None)
+@given(kind=kinds, bits=bit_widths, groups=st.integers(1, 40), columns=st.integers(1, 3), seed=st.integers(0, 99))
+def test_the_codes_decode_to_the_returned_values(kind: str, bits: int, groups: int, columns: int, seed: int) -> None:
+    book = tables(bits, kind=kind)
+    codes, values = encode_trellis(normal(8 * groups, columns, seed, bits, kind), book, bits, kind=kind)
     assert codes.shape == (groups * bits, columns)
-    np.testing.assert_array_equal(reference.decode_trellis(codes, tables(bits), bits, 8 * groups), values)
+    np.testing.assert_array_equal(reference.decode_trellis(codes, book, bits, 8 * groups, kind=kind), values)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
-def test_gaussian_targets_are_met_within_the_bound(bits: int) -> None:
-    x = normal(256, 96, 0, bits)
-    _, values = encode_trellis(x, tables(bits), bits)
-    assert np.square((x - values) * unit(bits)).mean() < GAUSSIAN_BOUND[bits]
+@pytest.mark.parametrize("kind", KINDS)
+def test_gaussian_targets_are_met_within_the_bound(kind: str, bits: int) -> None:
+    x = normal(256, 96, 0, bits, kind)
+    _, values = encode_trellis(x, tables(bits, kind=kind), bits, kind=kind)
+    assert np.square((x - values) * unit(bits, kind=kind)).mean() < GAUSSIAN_BOUND[kind][bits]
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
-def test_both_instruction_sets_choose_the_same_codes(bits: int) -> None:
-    x = normal(264, 2, 1, bits)
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_instruction_sets_choose_the_same_codes(kind: str, bits: int) -> None:
+    x, book = normal(264, 2, 1, bits, kind), tables(bits, kind=kind)
+    weights = np.random.default_rng(8).uniform(0, 1, 264).astype(np.float32)
     before = leanto_kernels.isa()
     try:
         set_isa("scalar")
-        portable = encode_trellis(x, tables(bits), bits)[0]
+        portable = encode_trellis(x, book, bits, weights=weights, kind=kind)[0]
     finally:
         set_isa(before)
-    np.testing.assert_array_equal(portable, encode_trellis(x, tables(bits), bits)[0])
+    np.testing.assert_array_equal(portable, encode_trellis(x, book, bits, weights=weights, kind=kind)[0])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_scalar_codes_are_the_nearest_values(bits: int) -> None:
+    x, book = normal(40, 5, 6, bits, "scalar"), tables(bits, kind="scalar")
+    nearest = np.abs(x[..., None] - book[0, : 1 << bits].astype(np.float32)).argmin(-1)
+    weights = np.random.default_rng(7).uniform(0.1, 1, 40).astype(np.float32)
+    values = encode_trellis(x, book, bits, weights=weights, kind="scalar")[1]
+    np.testing.assert_array_equal(values, book[0][nearest])
+
+
+@pytest.mark.parametrize(("kind", "bits", "rows", "loss"), [("additive", 1, 16, 1.2), ("additive", 2, 8, 1.25), ("trellis", 1, 16, 1.6)])
+def test_short_cyclic_strings_are_not_far_from_the_best_of_all(kind: str, bits: int, rows: int, loss: float) -> None:
+    x, book = normal(rows, 48, 9, bits, kind), tables(bits, kind=kind)
+    strings = np.ascontiguousarray(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2).T)
+    decoded = reference.decode_trellis(strings, book, bits, rows, kind=kind).astype(np.float32)
+    best = sum(np.square(x[:, i : i + 1] - decoded).sum(0).min() for i in range(x.shape[1]))
+    found = np.square(x - encode_trellis(x, book, bits, kind=kind)[1]).sum()
+    assert best <= found <= loss * best
 
 
 @settings(max_examples=10, deadline=None)
@@ -89,6 +118,10 @@ def test_a_row_of_no_weight_is_free_and_helps_the_others() -> None:
         ({"weights": np.ones(7, np.float32)}, "one entry per row"),
         ({"weights": np.full(8, -1, np.float32)}, "negative"),
         ({"tables": np.full((2, 16), 64, np.int8)}, "127"),
+        ({"tables": np.zeros((2, 15), np.int8)}, "shape"),
+        ({"x": np.zeros(8, np.float32)}, "shape"),
+        ({"kind": "scalar"}, "zero"),
+        ({"kind": "lattice"}, "trellis, additive or scalar"),
     ],
 )
 def test_wrong_input_is_refused(change: dict[str, object], reason: str) -> None:
