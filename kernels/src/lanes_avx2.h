@@ -89,6 +89,7 @@ struct Avx2 {
     }
 
     static Ints zero_ints() { return _mm256_setzero_si256(); }
+    static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
     static Bytes load_bytes(const void* p, Width<32>) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
     static void store_bytes(void* p, Bytes x, Width<32>) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
     static Bytes broadcast16(const int8_t* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }

@@ -101,6 +101,7 @@ struct Portable {
     }
 
     static Ints zero_ints() { return {}; }
+    static void prefetch(const void*) {}
     static Bytes load_bytes(const void* p, Width<32>) {
         Bytes r;
         std::memcpy(r.at, p, 32);

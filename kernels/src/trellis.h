@@ -88,9 +88,11 @@ template <class L, Coding C, int Bits> void decode_group(const TrellisCodes& w, 
 template <class L, Coding C, int Bits> void multiply_group(const TrellisCodes& w, size_t row, const int8_t* x, int32_t* y) {
     const GroupStream<L, C, Bits> stream(w, row);
     const Tables<L> tables(w, L::kBias);
+    const size_t ahead = 2 * kRowGroup * Bits / 8 * w.columns;  // two groups of rows: the hardware loses the thread at each row's end
     typename L::Ints sums[kRowGroup], offset = L::zero_ints();
     for (auto& sum : sums) sum = L::zero_ints();
     each_strip<L>(w.columns, [&](size_t c, auto strip) {
+        for (int i = 0; i < Bits; ++i) L::prefetch(stream.at[i] + c + ahead);
         const auto values = L::operand(L::load_bytes(x + c, strip));
         offset = L::offset(offset, values);
         each_row(stream, tables, c, strip, [&](int r, typename L::Bytes weights) { sums[r] = L::dot(sums[r], values, weights); });
