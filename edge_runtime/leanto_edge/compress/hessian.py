@@ -1,13 +1,14 @@
-"""Hessians H = E[x xᵀ] of the inputs of each weight matrix, measured layer by layer on calibration text.
+"""Second moments of the inputs of each weight matrix, measured layer by layer on calibration text.
 
-The walk keeps the hidden states in front of one layer, so that a layer's Hessians are measured behind the already compressed
-ones, at the price of two runs of each layer. Sums in float64. Knows nothing of quantization.
+A walk keeps the hidden states in front of one layer. Two walks side by side, through the teacher and through the student whose
+earlier layers are compressed, give the Hessian of what a matrix will really read and the target that makes up for it. Sums in float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from leanto_edge.layout import shared_inputs
 
 Hessian = NDArray[np.float64]
 
+TARGET_DAMPING = 0.03  # of the mean diagonal of E[x̂ x̂ᵀ]
 _BATCH_ROWS = 16
 
 
@@ -28,7 +30,7 @@ class LayerWalk:
 
     def __init__(self, model: Any, documents: Sequence[Document], shape: ModelShape) -> None:
         self._layers, self._norm, self._head = model.model.layers, model.model.norm, model.lm_head
-        self._shape = shape
+        self.shape = shape
         # hidden (b, t, h), real positions (b, t) bool, the further arguments of each layer
         self._states: list[tuple[Any, Any, list[dict[str, Any]]]] = []
         with torch.no_grad():
@@ -37,13 +39,21 @@ class LayerWalk:
 
     def hessians(self, layer: int) -> dict[str, Hessian]:
         """H (n, n) of every input of decoder layer `layer`, by the first module that reads it, like "self_attn.q_proj"."""
+        totals = {group[0]: _Mean() for group in shared_inputs(self.shape)}
+        for read in self.inputs(layer, list(totals)):
+            for name, x in read.items():
+                totals[name].add(x, x)
+        return {name: total.value() for name, total in totals.items()}
+
+    def inputs(self, layer: int, readers: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """What some modules of a decoder layer read, (tokens, n) float64 by module, batch after batch."""
         module = self._layers[layer]
-        sums = {group[0]: _Sum() for group in shared_inputs(self._shape)}
         for hidden, real, arguments in self._states:
-            hooks = [module.get_submodule(name).register_forward_pre_hook(_adder(total, real)) for name, total in sums.items()]
+            seen: dict[str, Any] = {}
+            hooks = [module.get_submodule(name).register_forward_pre_hook(_keeper(seen, name, real)) for name in readers]
             with _removing(hooks), torch.no_grad():
                 module(hidden, **arguments[layer])
-        return {name: total.mean() for name, total in sums.items()}
+            yield seen
 
     def advance(self, layer: int) -> None:
         """Push the hidden states through decoder layer `layer` with the weights it has now."""
@@ -54,35 +64,59 @@ class LayerWalk:
 
     def head(self) -> tuple[Hessian, NDArray[np.float64]]:
         """H (hidden, hidden) of the head's input and the mean probability (vocab,) of each token, once all layers are behind."""
-        total, predicted = _Sum(), torch.zeros(self._shape.vocab_size, dtype=torch.float64)
+        total, predicted = _Mean(), torch.zeros(self.shape.vocab_size, dtype=torch.float64)
         with torch.no_grad():
             for hidden, real, _ in self._states:
                 inputs = self._norm(hidden)[real]
-                total.add(inputs)
-                predicted += torch.softmax(_soft_capped(self._head(inputs), self._shape.logit_softcap), -1).sum(0, dtype=torch.float64)
-        return total.mean(), predicted.numpy() / total.count
+                total.add(inputs.double(), inputs.double())
+                predicted += torch.softmax(_soft_capped(self._head(inputs), self.shape.logit_softcap), -1).sum(0, dtype=torch.float64)
+        return total.value(), predicted.numpy() / total.count
 
 
-class _Sum:
-    """A running E[x xᵀ] in float64."""
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Of a teacher's inputs x and the student's x̂ at the same place: `hessian` = E[x̂ x̂ᵀ], `cross` = E[x x̂ᵀ], both (n, n)."""
+
+    hessian: Hessian
+    cross: Hessian
+
+    def target(self, w: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The weight (m, n) that, reading x̂, comes closest to W x: W E[x x̂ᵀ] E[x̂ x̂ᵀ]⁻¹, damped towards W. To round it under `hessian`
+        is to minimise E‖W x - Ŵ x̂‖²."""
+        damped = self.hessian + TARGET_DAMPING * np.trace(self.hessian) / len(self.hessian) * np.eye(len(self.hessian))
+        return (w + np.linalg.solve(damped, (w @ (self.cross - self.hessian)).T).T).astype(np.float32)
+
+
+def measure_moments(teacher: LayerWalk, student: LayerWalk, layer: int, readers: Sequence[str] | None = None) -> dict[str, Moments]:
+    """Of each input of decoder layer `layer`, by the first module that reads it; `readers` picks some of these (None: all)."""
+    names = [group[0] for group in shared_inputs(student.shape)] if readers is None else list(readers)
+    squares, products = {name: _Mean() for name in names}, {name: _Mean() for name in names}
+    for read, truth in zip(student.inputs(layer, names), teacher.inputs(layer, names), strict=True):
+        for name in names:
+            squares[name].add(read[name], read[name])
+            products[name].add(truth[name], read[name])
+    return {name: Moments(squares[name].value(), products[name].value()) for name in names}
+
+
+class _Mean:
+    """A running E[a bᵀ] in float64."""
 
     def __init__(self) -> None:
         self._total: Any = 0.0
         self.count = 0
 
-    def add(self, x: Any) -> None:
-        """Take in x (tokens, n) float32."""
-        wide = x.to(torch.float64)
-        self._total = self._total + wide.T @ wide
-        self.count += len(x)
+    def add(self, a: Any, b: Any) -> None:
+        """Take in a and b (tokens, n) float64."""
+        self._total = self._total + a.T @ b
+        self.count += len(a)
 
-    def mean(self) -> Hessian:
+    def value(self) -> Hessian:
         return np.asarray(self._total.numpy()) / self.count
 
 
-def _adder(total: _Sum, real: Any) -> Callable[[Any, tuple[Any, ...]], None]:
+def _keeper(seen: dict[str, Any], name: str, real: Any) -> Callable[[Any, tuple[Any, ...]], None]:
     def hook(_module: Any, inputs: tuple[Any, ...]) -> None:
-        total.add(inputs[0][real])
+        seen[name] = inputs[0][real].to(torch.float64)
 
     return hook
 

@@ -1,4 +1,5 @@
-"""The story of a compression: load → walk the layers (Hessians → matrices → on with the compressed weights) → head → measure → write.
+"""The story of a compression: load → weigh the matrices → share out the bytes → walk the layers (moments → matrices → on with the
+compressed weights) → embedding and head → recover → measure → write.
 
 Each step is its own module; here is only their order, what is kept for a resumption, and the progress that a caller hears of.
 """
@@ -10,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,20 +19,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import write_artifact
+from leanto_edge.compress.allocation import allocate, vectors_size
 from leanto_edge.compress.calibration import Calibration, read_calibration
-from leanto_edge.compress.hessian import Hessian, LayerWalk
+from leanto_edge.compress.hessian import Hessian, LayerWalk, measure_moments
 from leanto_edge.compress.matrix import CompressedMatrix, compress_matrix, decompress_matrix
+from leanto_edge.compress.recovery import recover
 from leanto_edge.compress.report import MatrixReport, Quality, Report, measure_quality
-from leanto_edge.compress.settings import Settings
+from leanto_edge.compress.sensitivity import table_problems, weigh
+from leanto_edge.compress.settings import Profile, Settings
 from leanto_edge.compress.source import Source, find_source, load_source
 from leanto_edge.compress.workspace import Workspace
 from leanto_edge.errors import ArtifactError
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_inputs
+from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups, shared_inputs, vector_sizes
 
-RARE_TOKEN = 0.3  # importance of a token that the calibration text never uses, where the mean token has 1.3
-
-Stage = Literal["load", "compress", "measure", "write"]
+Stage = Literal["load", "weigh", "compress", "recover", "measure", "write"]
 Progress = Callable[[Stage, int, int, float], None]  # stage, done, total (weights or documents), seconds left of the stage
 
 
@@ -40,10 +43,14 @@ def compress(
     out: str | Path,
     *,
     calibration: str | Path,
-    bits: int = 4,
+    bits: float = 4,
+    budget_bytes: int | None = None,
+    profile: Profile = "best",
+    uniform: bool = False,
     embedding_bits: int | None = None,
     rank: int = 0,
     sweeps: int = 2,
+    recover_minutes: float = 0.0,
     seed: int = 0,
     calibration_tokens: int = 32_768,
     held_out_tokens: int = 8_192,
@@ -56,10 +63,23 @@ def compress(
 
     `calibration`: a text file (documents separated by a line `<|endoftext|>`) or a .jsonl file of token-id lists. See Settings for
     the numbers. A killed run goes on where it stopped when called again with the same arguments (`resume`). Deterministic for
-    given arguments and machine. Raises ArtifactError, UnsupportedModelError, and ValueError for a number out of range.
+    given arguments and machine, but for recovery, which ends by the clock. Raises ArtifactError, UnsupportedModelError, and ValueError
+    for a number out of range or a budget too small.
     """
     out = Path(out)
-    settings = Settings(bits, embedding_bits, rank, sweeps, seed, calibration_tokens, held_out_tokens)
+    settings = Settings(
+        bits,
+        budget_bytes,
+        profile,
+        uniform,
+        embedding_bits,
+        rank,
+        sweeps,
+        recover_minutes,
+        seed,
+        calibration_tokens,
+        held_out_tokens,
+    )
     if out.exists():
         raise ArtifactError(out, "already exists; remove it or choose another place")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -68,73 +88,113 @@ def compress(
     teacher = load_source(find_source(source))
     text = _calibration(teacher, Path(calibration), settings)
     clock.done(1)
-    job = {"source": teacher.sha256, "calibration": text.sha256, "settings": asdict(settings)}
+    job = {"source": teacher.sha256, "calibration": text.sha256, "settings": asdict(replace(settings, recover_minutes=0.0))}
     workspace = Workspace(out, job, resume=resume)
     student = copy.deepcopy(teacher.model)
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
-        matrices = _Compression(teacher, student, settings, workspace, executor, clock).run(text)
+        specs, divergences = _choose(teacher, text, settings, workspace, clock)
+        matrices = _Compression(teacher, student, settings, specs, workspace, executor, clock).run(text)
+    vectors = teacher.vectors()
+    if settings.recover_minutes:
+        clock.start("recover", 100)
+        recovered = recover(teacher, student, matrices, text.documents, settings.recover_minutes, settings.seed, clock.done)
+        matrices, vectors = recovered.matrices, recovered.vectors
     clock.start("measure", len(text.held_out))
     quality = measure_quality(teacher.model, student, text.held_out, clock.done)
     clock.start("write", 1)
-    report = _write(out, name or teacher.path.resolve().name, teacher, text, settings, matrices, quality, clock.seconds)
+    report = _write(out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, clock.seconds)
     workspace.remove()
     clock.done(1)
     return report
 
 
-class _Compression:
-    """The walk through the layers. `student` takes on the compressed weights as they are made."""
+def _choose(
+    teacher: Source, text: Calibration, settings: Settings, workspace: Workspace, clock: _Clock
+) -> tuple[dict[str, MatrixSpec], dict[str, float]]:
+    """How to store each matrix, and the divergence expected of each (empty where none was measured)."""
+    sizes, readers = matrix_sizes(teacher.shape), _first_readers(teacher.shape)
+    if settings.uniform:
+        return {module: settings.uniform_spec(module, *size, readers[module]) for module, size in sizes.items()}, {}
+    kept = workspace.load_choice()
+    if kept is not None:
+        return kept
+    clock.start("weigh", len(sizes))
+    options = {module: settings.candidate_specs(module, *size, readers[module]) for module, size in sizes.items()}
+    candidates = weigh(teacher, text.documents, options, settings.seed, clock.advance)
+    parameters = sum(rows * cols for rows, cols in sizes.values()) + sum(vector_sizes(teacher.shape).values())
+    budget = settings.budget_bytes if settings.budget_bytes is not None else int(settings.bits * parameters / 8)
+    chosen = allocate(candidates, budget - vectors_size(vector_sizes(teacher.shape)))
+    specs, divergences = {m: c.spec for m, c in chosen.items()}, {m: c.kl for m, c in chosen.items()}
+    workspace.save_choice(specs, divergences)
+    return specs, divergences
 
-    def __init__(self, teacher: Source, student: Any, settings: Settings, workspace: Workspace, executor: Executor, clock: _Clock) -> None:
-        self._teacher, self._student, self._settings = teacher, student, settings
+
+def _first_readers(shape: ModelShape) -> dict[str, str]:
+    """For each matrix, the first that reads the same input."""
+    groups = [*shared_input_groups(shape), (EMBEDDING,), (HEAD,)]
+    return {module: group[0] for group in groups for module in group}
+
+
+class _Compression:
+    """The walk through the layers, teacher and student side by side. `student` takes on the compressed weights as they are made."""
+
+    def __init__(
+        self,
+        teacher: Source,
+        student: Any,
+        settings: Settings,
+        specs: Mapping[str, MatrixSpec],
+        workspace: Workspace,
+        executor: Executor,
+        clock: _Clock,
+    ) -> None:
+        self._teacher, self._student, self._settings, self._specs = teacher, student, settings, specs
         self._workspace, self._executor, self._clock = workspace, executor, clock
-        self._sizes = matrix_sizes(teacher.shape)
         self._finished: dict[str, CompressedMatrix] = {}
 
     def run(self, text: Calibration) -> Mapping[str, CompressedMatrix]:
         """Every matrix of the model, compressed."""
-        self._clock.start("compress", sum(rows * cols for rows, cols in self._sizes.values()))
-        walk = LayerWalk(self._student, text.documents, self._teacher.shape)
-        for layer in range(self._teacher.shape.num_layers):
-            self._layer(walk, layer)
+        self._clock.start("compress", sum(spec.rows * spec.cols for spec in self._specs.values()))
+        shape = self._teacher.shape
+        truth, walk = (LayerWalk(model, text.documents, shape) for model in (self._teacher.model, self._student))
+        for layer in range(shape.num_layers):
+            for group in shared_inputs(shape):
+                self._group(truth, walk, layer, group)
+            truth.advance(layer)
             walk.advance(layer)
         self._tables(walk, text)
-        return {module: self._finished[module] for module in self._sizes}
+        return {module: self._finished[module] for module in self._specs}
 
-    def _layer(self, walk: LayerWalk, layer: int) -> None:
-        """Measured with none of its own matrices compressed, so that a resumed run measures the same."""
-        prefix = f"model.layers.{layer}."
-        shared = {prefix + module: prefix + group[0] for group in shared_inputs(self._teacher.shape) for module in group}
-        specs = {module: self._spec(module, reader) for module, reader in shared.items()}
-        finished = {module: self._workspace.load(module, spec) for module, spec in specs.items()}
-        measured = walk.hessians(layer) if None in finished.values() else {}
-        for module, spec in specs.items():
-            self._take(module, finished[module] or self._compress(module, spec, measured[shared[module].removeprefix(prefix)]))
+    def _group(self, truth: LayerWalk, walk: LayerWalk, layer: int, group: tuple[str, ...]) -> None:
+        """The matrices that read one input, measured behind all that come before them."""
+        modules = [f"model.layers.{layer}.{name}" for name in group]
+        finished = {module: self._workspace.load(module, self._specs[module]) for module in modules}
+        if None in finished.values():
+            moments = measure_moments(truth, walk, layer, group[:1])[group[0]]
+            if not np.isfinite(moments.hessian).all():
+                raise ArtifactError(self._teacher.path, f"gives values that are not finite in front of {modules[0]}; the model is broken")
+            missing = [module for module, matrix in finished.items() if matrix is None]
+            with ThreadPoolExecutor(len(missing)) as side_by_side:
+                made = side_by_side.map(lambda module: self._compress(module, moments.target(self._weight(module)), moments.hessian), missing)
+                finished |= dict(zip(missing, made, strict=True))
+        for module, matrix in finished.items():
+            assert matrix is not None
+            self._take(module, matrix)
 
     def _tables(self, walk: LayerWalk, text: Calibration) -> None:
         """Embedding and head: a row counts as often as its token is read, or predicted. A tied matrix serves both."""
-        head, predicted = walk.head()
-        head /= np.trace(head) / len(head)
-        read = np.bincount(np.concatenate(text.documents), minlength=len(predicted)) / sum(map(len, text.documents))
-        identity = np.eye(len(head))  # looked-up vectors: every direction counts the same
-        if self._teacher.shape.tie_embeddings:
-            self._table(EMBEDDING, head + identity, read + predicted)
-        else:
-            self._table(EMBEDDING, identity, read)
-            self._table(HEAD, head, predicted)
+        for module, (h, importance) in table_problems(self._teacher.shape, *walk.head(), text.documents).items():
+            found = self._workspace.load(module, self._specs[module])
+            self._take(module, found or self._compress(module, self._weight(module), h, importance))
 
-    def _table(self, module: str, h: Hessian, use: NDArray[np.float64]) -> None:
-        importance = (use / use.mean() + RARE_TOKEN).astype(np.float32)
-        spec = self._spec(module, module)
-        self._take(module, self._workspace.load(module, spec) or self._compress(module, spec, h, importance))
+    def _weight(self, module: str) -> NDArray[np.float32]:
+        weight: NDArray[np.float32] = self._teacher.weight(module).numpy()
+        return weight
 
-    def _spec(self, module: str, shared_input: str) -> MatrixSpec:
-        return self._settings.matrix_spec(module, *self._sizes[module], shared_input)
-
-    def _compress(self, module: str, spec: MatrixSpec, h: Hessian, importance: NDArray[np.float32] | None = None) -> CompressedMatrix:
-        if not np.isfinite(h).all():
-            raise ArtifactError(self._teacher.path, f"gives values that are not finite in front of {module}; the model is broken")
-        weight = self._teacher.weight(module).numpy()
+    def _compress(
+        self, module: str, weight: NDArray[np.float32], h: Hessian, importance: NDArray[np.float32] | None = None
+    ) -> CompressedMatrix:
+        spec = self._specs[module]
         finished = compress_matrix(weight, h, spec, sweeps=self._settings.sweeps, executor=self._executor, importance=importance)
         self._workspace.save(module, finished)
         return finished
@@ -195,6 +255,8 @@ def _write(
     text: Calibration,
     settings: Settings,
     matrices: Mapping[str, CompressedMatrix],
+    vectors: Mapping[str, Any],
+    divergences: Mapping[str, float],
     quality: Quality,
     seconds: float,
 ) -> Report:
@@ -202,7 +264,7 @@ def _write(
     specs = {module: matrix.spec for module, matrix in matrices.items()}
     metadata = {
         "name": name,
-        "profile": "int8" if settings.bits == 8 else f"trellis-{settings.bits}",
+        "profile": settings.profile,
         "teacher_hash": teacher.sha256,
         "calibration_hash": text.sha256,
         "settings": asdict(settings),
@@ -210,7 +272,7 @@ def _write(
         "confidence": {},
         "certificates": [],
     }
-    artifact = write_artifact(out, teacher.config, specs, tensors | teacher.vectors(), teacher.small_files(), metadata)
+    artifact = write_artifact(out, teacher.config, specs, tensors | dict(vectors), teacher.small_files(), metadata)
     rows = tuple(
         MatrixReport(module, spec.kind, spec.bits, spec.rank, spec.rows, spec.cols, matrix.stored_bytes, matrix.error)
         for module, matrix in matrices.items()

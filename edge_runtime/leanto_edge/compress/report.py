@@ -83,7 +83,7 @@ def measure_quality(teacher: Any, student: Any, documents: Sequence[Document], s
     divergences: list[Any] = []
     agreements = tokens = done = 0
     for batch in batches(documents, _BATCH_ROWS):
-        before, after, targets = _log_probabilities(teacher, batch), _log_probabilities(student, batch), _targets(batch)
+        before, after, targets = log_probabilities(teacher, batch), log_probabilities(student, batch), _targets(batch)
         losses.append((_loss(before, targets), _loss(after, targets)))
         divergences.append((before.exp() * (before - after)).sum(-1).clamp_min(0.0).numpy())
         agreements += int((before.argmax(-1) == after.argmax(-1)).sum())
@@ -102,14 +102,14 @@ def measure_quality(teacher: Any, student: Any, documents: Sequence[Document], s
     )
 
 
-def _log_probabilities(model: Any, batch: Sequence[Document]) -> Any:
-    """Log-probabilities (predictions, vocab) float32 of every next token of the batch, padding left out."""
+def log_probabilities(model: Any, batch: Sequence[Document], *, learning: bool = False) -> Any:
+    """Log-probabilities (predictions, vocab) float32 of every next token of the batch, padding left out; differentiable if `learning`."""
     ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
     real = torch.zeros_like(ids, dtype=torch.bool)
     for row, document in enumerate(batch):
         ids[row, : len(document)] = torch.tensor(document)
         real[row, : len(document) - 1] = True
-    with torch.no_grad():
+    with torch.set_grad_enabled(learning):
         return torch.log_softmax(model(ids, use_cache=False).logits[real].float(), dim=-1)
 
 

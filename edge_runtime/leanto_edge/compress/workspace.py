@@ -22,6 +22,7 @@ from leanto_edge.errors import ArtifactError
 from leanto_edge.layout import MatrixSpec
 
 _JOB = "job.sha256"
+_CHOICE = "choice.json"
 
 
 class Workspace:
@@ -49,6 +50,24 @@ class Workspace:
         if json.loads(metadata.get("spec", "null")) != spec.as_dict():
             return None
         return CompressedMatrix(spec, tensors, float(metadata["error"]))
+
+    def load_choice(self) -> tuple[dict[str, MatrixSpec], dict[str, float]] | None:
+        """What `save_choice` kept, or None."""
+        try:
+            entries = json.loads((self.path / _CHOICE).read_bytes())
+            return {name: MatrixSpec.from_json(spec) for name, (spec, _) in entries.items()}, {name: kl for name, (_, kl) in entries.items()}
+        except (OSError, ValueError):
+            return None
+
+    def save_choice(self, specs: Mapping[str, MatrixSpec], divergences: Mapping[str, float]) -> None:
+        """Keep how each matrix is to be stored, and the divergence expected of it."""
+        entries = {name: (spec.as_dict(), divergences[name]) for name, spec in specs.items()}
+        draft = self.path / f"{_CHOICE}.draft"
+        try:
+            draft.write_text(json.dumps(entries))
+            draft.replace(self.path / _CHOICE)
+        except OSError as error:
+            raise ArtifactError(self.path, f"cannot be written ({error}); free some space and run the same command again") from None
 
     def save(self, module: str, matrix: CompressedMatrix) -> None:
         """Keep a finished matrix."""
