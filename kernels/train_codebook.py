@@ -68,20 +68,21 @@ class Trellis:
         design[self.windows, self.first] = design[self.windows, self.second] = 1
         return design.T @ (design * count[:, None]), design.T @ total
 
-    def train(self, rng: np.random.Generator, restarts: int, iterations: int) -> Doubles:
-        """Return the best of several real-valued tables (32,), each refined on fresh samples."""
+    def train(self, rng: np.random.Generator, restarts: int, finalists: int, iterations: int) -> Doubles:
+        """Return the best of several real-valued tables (32,), each refined on fresh samples, the finalists for longer."""
 
         def refine(theta: Doubles, steps: int, columns: int) -> tuple[float, Doubles]:
             for _ in range(steps):
                 x = rng.standard_normal((256, columns), np.float32)
                 normal, right = self.statistics(x, self.viterbi(x, self.expand(theta)))
                 theta = np.asarray(np.linalg.solve(normal + 0.01 * np.eye(32), right), np.float64)
-            x = rng.standard_normal((256, 64), np.float32)
+            x = rng.standard_normal((256, columns), np.float32)
             values = self.expand(theta)
             return float(np.square(x - values[self.viterbi(x, values)]).mean()), theta
 
-        starts = [refine(rng.standard_normal(32) / np.sqrt(2), iterations // 2, 32) for _ in range(restarts)]
-        return min((refine(theta, iterations, 128) for _, theta in sorted(starts, key=lambda s: s[0])[:3]), key=lambda s: s[0])[1]
+        starts = [refine(rng.standard_normal(32) / np.sqrt(2), 8, 32) for _ in range(restarts)]
+        best = sorted(starts, key=lambda s: s[0])[:finalists]
+        return min((refine(theta, iterations, 128) for _, theta in best), key=lambda s: s[0])[1]
 
     def round_to_int8(self, theta: Doubles, rng: np.random.Generator) -> tuple[npt.NDArray[np.int8], float]:
         """Return integer tables (2, 16) with every |A + B| <= 127, and their unit, by coordinate descent on fixed paths."""
@@ -110,8 +111,8 @@ class Trellis:
 def train_trellis(kind: str, bits: int) -> tuple[npt.NDArray[np.int8], float, float]:
     """Tables, unit and tail-biting mean squared error of a trellis."""
     trellis, rng = Trellis(kind, bits), np.random.default_rng(bits + 10)
-    restarts = 40 * 4096 // trellis.states // 2 if kind == "additive" else 40  # short windows are cheap and have more local optima
-    tables, unit = trellis.round_to_int8(trellis.train(rng, restarts, iterations=16), rng)
+    effort = (40, 3, 16) if kind == "trellis" else (300, 20, 40)  # short windows are cheap and have more local optima
+    tables, unit = trellis.round_to_int8(trellis.train(rng, *effort), rng)
     x = np.random.default_rng(99).standard_normal((256, 512), np.float32)
     values = trellis.expand(tables.ravel() * unit)
     return tables, unit, float(np.square(x - values[trellis.tail_biting(x, values)]).mean())

@@ -26,15 +26,16 @@ size_t odd_factor(size_t dimension) {
 
 }  // namespace
 
-Rotation::Rotation(size_t dimension, uint64_t seed)
-    : odd(odd_factor(dimension)), power(dimension / odd), signs(dimension), cosines(odd * odd), transposed(odd * odd) {
+Rotation::Rotation(size_t dimension, uint64_t seed) : odd(odd_factor(dimension)), power(dimension / odd), memory_(dimension + 2 * odd * odd) {
+    float *sign_row = memory_.data(), *cosine_rows = sign_row + dimension, *transposed_rows = cosine_rows + odd * odd;
+    signs = sign_row, cosines = cosine_rows, transposed = transposed_rows;
     const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(power)));
-    for (size_t i = 0; i < dimension; ++i) signs[i] = scale * sign(seed, i);
+    for (size_t i = 0; i < dimension; ++i) sign_row[i] = scale * sign(seed, i);
     for (size_t k = 0; k < odd; ++k) {
         for (size_t j = 0; j < odd; ++j) {
             const double angle = std::numbers::pi * (static_cast<double>(j) + 0.5) * static_cast<double>(k) / static_cast<double>(odd);
             const double value = std::sqrt((k ? 2.0 : 1.0) / static_cast<double>(odd)) * std::cos(angle);
-            cosines[k * odd + j] = transposed[j * odd + k] = static_cast<float>(value);
+            cosine_rows[k * odd + j] = transposed_rows[j * odd + k] = static_cast<float>(value);
         }
     }
 }

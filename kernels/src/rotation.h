@@ -8,14 +8,18 @@
 
 namespace leanto {
 
+// Plain pointers, and no inline functions: the kernels below are built for other instruction sets than the rest.
 struct Rotation {
-    size_t odd, power;           // dimension = odd * power
-    std::vector<float> signs;    // (odd * power), ±1 / sqrt(power)
-    std::vector<float> cosines;  // (odd, odd) orthonormal DCT-II, row k = frequency
-    std::vector<float> transposed;
+    size_t odd, power;     // dimension = odd * power
+    const float* signs;    // (odd * power), ±1 / sqrt(power)
+    const float* cosines;  // (odd, odd) orthonormal DCT-II, row k = frequency
+    const float* transposed;
 
     Rotation(size_t dimension, uint64_t seed);  // throws std::invalid_argument if the odd factor is over kMaxOddFactor
-    size_t dimension() const { return odd * power; }
+    Rotation(const Rotation&) = delete;
+
+  private:
+    std::vector<float> memory_;
 };
 
 constexpr size_t kMaxOddFactor = 1024;  // bounds the work and memory that a shape can ask for
@@ -62,9 +66,9 @@ template <class L> void mix_rows(const float* matrix, const float* x, size_t odd
 }
 
 template <class L> void multiply_signs(const Rotation& r, const float* x, float* y) {
-    const size_t n = r.dimension();
+    const size_t n = r.odd * r.power;
     size_t i = 0;
-    for (; i + 8 <= n; i += 8) L::store(y + i, L::multiply(L::load(x + i), L::load(r.signs.data() + i)));
+    for (; i + 8 <= n; i += 8) L::store(y + i, L::multiply(L::load(x + i), L::load(r.signs + i)));
     for (; i < n; ++i) y[i] = x[i] * r.signs[i];
 }
 
@@ -72,13 +76,13 @@ template <class L> void rotate(const Rotation& r, const float* x, float* y, floa
     float* signed_x = r.odd == 1 ? y : scratch;
     multiply_signs<L>(r, x, signed_x);
     for (size_t k = 0; k < r.odd; ++k) hadamard<L>(signed_x + k * r.power, r.power);
-    if (r.odd > 1) mix_rows<L>(r.cosines.data(), scratch, r.odd, r.power, y);
+    if (r.odd > 1) mix_rows<L>(r.cosines, scratch, r.odd, r.power, y);
 }
 
 template <class L> void rotate_transpose(const Rotation& r, const float* x, float* y, float* scratch) {
-    const size_t n = r.dimension();
+    const size_t n = r.odd * r.power;
     if (r.odd > 1) {
-        mix_rows<L>(r.transposed.data(), x, r.odd, r.power, scratch);
+        mix_rows<L>(r.transposed, x, r.odd, r.power, scratch);
     } else {
         for (size_t i = 0; i < n; ++i) scratch[i] = x[i];
     }

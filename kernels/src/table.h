@@ -8,6 +8,7 @@
 namespace leanto {
 
 constexpr size_t kColumnLanes = 32;  // columns are padded to this
+template <size_t Columns> struct Width {};  // of a strip of columns that one vector holds
 constexpr size_t kRowGroup = 8;      // rows of a trellis matrix are padded to this
 constexpr size_t kMostColumns = 1 << 17;  // of int8 codes: 2^17 · 127 · 127 still fits an int32 sum
 constexpr size_t kBlockRows = 256;   // a tail-biting block of the trellis
@@ -71,8 +72,11 @@ const Kernels& portable_kernels();
 #ifdef LEANTO_AVX2
 const Kernels& avx2_kernels();
 #endif
+#ifdef LEANTO_AVX512
+const Kernels& avx512_kernels();
+#endif
 
-const Kernels& kernels();           // the chosen set
+const Kernels& kernels();           // the chosen set; throws std::invalid_argument if LEANTO_ISA names none
 bool choose_isa(const char* name);  // false if this machine has no such set
 
 }  // namespace leanto

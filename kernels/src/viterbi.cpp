@@ -16,6 +16,7 @@ namespace leanto {
 namespace {
 
 constexpr int kSeamWindows = 16;  // rows on each side of the seam that the first pass looks at, in windows' worth of bits
+constexpr int kSeamTurns = 8;
 constexpr size_t kMostThreads = 64;
 constexpr size_t kLanes = 8;  // floats that a vectorised step may read beyond the groups
 constexpr float kNever = std::numeric_limits<float>::infinity();
@@ -42,7 +43,7 @@ constexpr ViterbiStep kScalarSteps[] = {portable_step<1, 1>, portable_step<2, 2>
 
 ViterbiStep chosen_step(Coding coding, int bits) {
 #ifdef LEANTO_AVX2
-    if (std::strcmp(kernels().name, "avx2") == 0)
+    if (std::strcmp(kernels().name, "scalar") != 0)
         if (const ViterbiStep step = viterbi_step_avx2(coding, bits)) return step;
 #endif
     switch (coding) {
@@ -52,23 +53,37 @@ ViterbiStep chosen_step(Coding coding, int bits) {
     }
 }
 
+int seam_rows(int window, int bits) { return kSeamWindows * window / bits; }
+
 }  // namespace
 
 BlockEncoder::BlockEncoder(Coding coding, int bits, const int8_t* tables)
     : bits_(bits), window_(window_bits(coding, bits)), groups_(1 << (window_ - bits)), integers_(window_values(coding, bits, tables)),
       values_(integers_.begin(), integers_.end()), step_(chosen_step(coding, bits)), after_(static_cast<size_t>(groups_) + kLanes),
-      before_(after_.size()), choice_(kBlockRows * static_cast<size_t>(groups_)), path_(kBlockRows) {}
+      before_(after_.size()), path_(std::max(kBlockRows, 2 * static_cast<size_t>(seam_rows(window_, bits)))),
+      choice_(path_.size() * static_cast<size_t>(groups_)) {}
 
 const std::vector<int>& BlockEncoder::encode(const float* targets, const float* weights, int rows) {
     if (rows * bits_ < window_) encode_short(targets, weights, rows);
     else search(targets, weights, rows, 0, rows, groups_ == 1 ? 0 : settle_seam(targets, weights, rows));
+    if (groups_ > 1 && rows <= seam_rows(window_, bits_)) turn_seam(targets, weights, rows);
     return path_;
+}
+
+// In a block that is short beside its windows a seam settled once is often a poor one: the search is repeated with the seam elsewhere,
+// bound there to the string found so far, which can only get better.
+void BlockEncoder::turn_seam(const float* targets, const float* weights, int rows) {
+    for (int turn = 1; turn <= kSeamTurns; ++turn) {
+        const int start = turn * rows * 5 / 8 % rows;
+        search(targets, weights, rows, start, rows, path_[static_cast<size_t>(start)] & (groups_ - 1));
+        std::rotate(path_.begin(), path_.begin() + (rows - start), path_.begin() + rows);
+    }
 }
 
 // The bits shared by the last row and the first, from a pass over the rows around them.
 int BlockEncoder::settle_seam(const float* targets, const float* weights, int rows) {
-    const int half = std::min(rows / 2, kSeamWindows * window_ / bits_);
-    search(targets, weights, rows, rows - half, 2 * half, -1);
+    const int half = seam_rows(window_, bits_);
+    search(targets, weights, rows, rows - half % rows, 2 * half, -1);
     return path_[static_cast<size_t>(half)] & (groups_ - 1);
 }
 
@@ -77,7 +92,7 @@ void BlockEncoder::search(const float* targets, const float* weights, int rows, 
     std::fill_n(after_.begin(), groups_, seam < 0 ? 0.0f : kNever);
     if (seam >= 0) after_[static_cast<size_t>(seam)] = 0;
     for (int t = count - 1; t >= 0; --t) {
-        const int row = start + t < rows ? start + t : start + t - rows;
+        const int row = (start + t) % rows;
         step_(values_.data(), after_.data(), before_.data(), choices(t), targets[row], weights[row]);
         after_.swap(before_);
     }

@@ -30,6 +30,7 @@ class BlockEncoder {
 
   private:
     int settle_seam(const float* targets, const float* weights, int rows);
+    void turn_seam(const float* targets, const float* weights, int rows);
     void search(const float* targets, const float* weights, int rows, int start, int count, int seam);
     void encode_short(const float* targets, const float* weights, int rows);
     uint8_t* choices(int t) { return choice_.data() + static_cast<size_t>(groups_) * static_cast<size_t>(t); }
@@ -39,8 +40,8 @@ class BlockEncoder {
     std::vector<float> values_;
     ViterbiStep step_;
     std::vector<float> after_, before_;
-    std::vector<uint8_t> choice_;
     std::vector<int> path_;
+    std::vector<uint8_t> choice_;
 };
 
 struct EncodeJob {

@@ -16,9 +16,20 @@ def test_the_portable_set_is_always_there(isa: str) -> None:
     kernels.set_isa(isa)
 
 
-@pytest.mark.parametrize(("wish", "names"), [("scalar", {"scalar"}), ("no such set", {"avx2", "scalar"})])
-def test_the_environment_chooses_the_first_set(wish: str, names: set[str]) -> None:
+def import_with(wish: str) -> subprocess.CompletedProcess[str]:
     program = "import leanto_kernels; print(leanto_kernels.isa())"
-    environment = {**os.environ, "LEANTO_ISA": wish}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    return subprocess.run([sys.executable, "-c", program], env={**os.environ, "LEANTO_ISA": wish}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("wish", "names"), [("scalar", {"scalar"}), ("", {"avx512", "avx2", "scalar"})])
+def test_the_environment_chooses_the_first_set(wish: str, names: set[str]) -> None:
+    done = import_with(wish)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in names
+
+
+@pytest.mark.parametrize("wish", ["avx 2", "AVX2", "no such set"])
+def test_a_misspelt_wish_fails_the_import_and_names_the_sets(wish: str) -> None:
+    done = import_with(wish)
+    assert done.returncode != 0
+    assert f"LEANTO_ISA={wish} names no instruction set of this machine: set avx512, avx2 or scalar" in done.stderr

@@ -64,18 +64,14 @@ def test_scalar_codes_are_the_nearest_values(bits: int) -> None:
     np.testing.assert_array_equal(values, book[0][nearest])
 
 
-@pytest.mark.parametrize(("kind", "bits", "rows"), [("additive", 1, 16), ("additive", 2, 8), ("additive", 4, 8), ("trellis", 2, 8)])
-def test_no_string_of_a_small_block_is_much_better_than_the_one_found(kind: str, bits: int, rows: int) -> None:
-    x, book = normal(rows, 24, 9, bits, kind), tables(bits, kind=kind)
-    found = np.square(x - encode_trellis(x, book, bits, kind=kind)[1]).sum(0)
-    if rows * bits > 16:  # too many strings to try them all: random ones
-        strings = np.random.default_rng(10).integers(0, 256, (rows * bits // 8, 1 << 16), np.uint8)
-    else:
-        strings = np.arange(1 << rows * bits, dtype=np.uint16).view(np.uint8).reshape(-1, 2).T
-    decoded = reference.decode_trellis(np.ascontiguousarray(strings), book, bits, rows, kind=kind).astype(np.float32)
-    best = np.array([np.square(x[:, i : i + 1] - decoded).sum(0).min() for i in range(x.shape[1])])
-    assert (found <= 1.5 * best + 1e-3).all()  # two passes of rotate and repeat are near the best cyclic string
-    assert found.sum() <= 1.1 * best.sum()
+@pytest.mark.parametrize(("kind", "bits", "rows", "loss"), [("additive", 1, 16, 1.2), ("additive", 2, 8, 1.25), ("trellis", 1, 16, 1.6)])
+def test_short_cyclic_strings_are_not_far_from_the_best_of_all(kind: str, bits: int, rows: int, loss: float) -> None:
+    x, book = normal(rows, 48, 9, bits, kind), tables(bits, kind=kind)
+    strings = np.ascontiguousarray(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2).T)
+    decoded = reference.decode_trellis(strings, book, bits, rows, kind=kind).astype(np.float32)
+    best = sum(np.square(x[:, i : i + 1] - decoded).sum(0).min() for i in range(x.shape[1]))
+    found = np.square(x - encode_trellis(x, book, bits, kind=kind)[1]).sum()
+    assert best <= found <= loss * best
 
 
 @settings(max_examples=10, deadline=None)
