@@ -7,6 +7,7 @@ the result (absolute for probabilities and evidence).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -133,15 +134,24 @@ def rms_norm(x: Floats, weight: Floats, epsilon: float) -> Floats:
 
 
 def rope(x: Floats, position: int, theta: float) -> Floats:
-    """Rotary position embedding of x (tokens, heads, head_dim) in Hugging Face's rotate_half convention; ROPE_BOUND.
+    """Rotary position embedding of x (tokens, heads, head_dim) in Hugging Face's rotate_half convention; ROPE_BOUND."""
+    return turn(x, position, plain_frequencies(x.shape[2], theta))
 
-    Angles are float32 products, as there: at position p they are off by up to p · 2⁻²⁴ radians, kernel and oracle alike.
+
+def plain_frequencies(dimension: int, theta: float) -> Floats:
+    """RoFormer's table (dimension / 2,), in radians for each position."""
+    return (1.0 / theta ** (np.arange(0, dimension, 2) / dimension)).astype(np.float32)
+
+
+def turn(x: Floats, position: int, frequencies: Floats, scale: float = 1.0) -> Floats:
+    """Turn the first 2 · len(frequencies) elements of each head of x (tokens, heads, head_dim) by position; the rest stays.
+
+    Angles are float32 products, as in Hugging Face's: at position p they are off by up to p · 2⁻²⁴ radians, kernel and oracle alike.
     """
-    tokens, _, dimension = x.shape
-    frequency = (1.0 / theta ** (np.arange(0, dimension, 2) / dimension)).astype(np.float32)
-    angle = (np.arange(position, position + tokens, dtype=np.float32)[:, None] * frequency)[:, None, :].astype(np.float64)
-    a, b = np.split(x.astype(np.float64), 2, axis=-1)
-    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1).astype(np.float32)
+    angle = (np.arange(position, position + len(x), dtype=np.float32)[:, None] * frequencies)[:, None, :].astype(np.float64)
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    a, b, rest = np.split(x.astype(np.float64), [len(frequencies), 2 * len(frequencies)], axis=-1)
+    return np.concatenate([a * cosine - b * sine, b * cosine + a * sine, rest], -1).astype(np.float32)
 
 
 def attention(query: Floats, key: Floats, value: Floats, scale: float | None = None, softcap: float = 0.0, window: int = 0) -> Floats:
@@ -265,32 +275,62 @@ def embedding(form: Form, tensors: Tensors, ids: npt.NDArray[np.int32]) -> Float
     return rotate_transpose(table[ids], int(form.get("in_seed", 0)))
 
 
-def model_logits(
-    config: Mapping[str, int | float | bool],
-    matrices: Mapping[str, Form],
-    tensors: Tensors,
-    ids: npt.NDArray[np.int32],
-) -> Floats:
+def model_logits(config: Mapping[str, Any], matrices: Mapping[str, Form], tensors: Tensors, ids: npt.NDArray[np.int32]) -> Floats:
     """Logits (tokens, vocab_size) of a whole model without a cache."""
+    count, narrow = int(config["num_layers"]), int(config["num_kv_heads"]) * int(config["head_dim"])
+    default = {"frequencies": plain_frequencies(int(config["head_dim"]), float(config.get("rope_theta", 1)))}
+    ropes, windows = config.get("ropes", [default]), config.get("layer_windows", [0] * count)
+    embedding_scale, cap = np.float32(config.get("embedding_scale", 1)), float(config.get("logit_softcap", 0))
 
     def linear(module: str, x: Floats) -> Floats:
-        return product(matrices[module], tensors, module, x)
+        y, bias = product(matrices[module], tensors, module, x), f"{module}.bias"
+        return y + part(tensors, bias) if bias in tensors else y
+
+    def side_by_side(together: str, apart: tuple[str, ...], ends: list[int], x: Floats) -> list[Floats]:
+        if config.get("fused_projections"):
+            return np.split(linear(together, x), ends, axis=1)
+        return [linear(module, x) for module in apart]
 
     def norm(name: str, x: Floats) -> Floats:
-        return rms_norm(x, part(tensors, f"{name}.weight"), float(config["rms_norm_eps"]))
+        weight = part(tensors, f"{name}.weight") + np.float32(config.get("norm_offset", 0))
+        return rms_norm(x, weight, float(config["rms_norm_eps"]))
+
+    def norm_if(wanted: str, name: str, x: Floats) -> Floats:
+        return norm(name, x) if config.get(wanted) else x
 
     def heads(x: Floats) -> Floats:
         return x.reshape(len(ids), -1, int(config["head_dim"]))
 
-    hidden = embedding(matrices["model.embed_tokens"], tensors, ids)
-    for i in range(int(config["num_layers"])):
+    def placed(x: Floats, rope: int) -> Floats:
+        return x if rope < 0 else turn(x, 0, *_rope_table(ropes[rope], len(ids)))
+
+    def attend(layer: str, rope: int, window: int, x: Floats) -> Floats:
+        at = f"{layer}.self_attn"
+        wide = int(config["num_heads"]) * int(config["head_dim"])
+        names = (f"{at}.q_proj", f"{at}.k_proj", f"{at}.v_proj")
+        query, key, value = map(heads, side_by_side(f"{at}.qkv_proj", names, [wide, wide + narrow], x))
+        query, key = (placed(norm_if("head_norms", f"{at}.{name}_norm", vectors), rope) for name, vectors in (("q", query), ("k", key)))
+        attended = attention(query, key, value, config.get("attention_scale"), float(config.get("attention_softcap", 0)), window)
+        return linear(f"{at}.o_proj", attended.reshape(len(ids), -1))
+
+    def mlp(layer: str, x: Floats) -> Floats:
+        names = (f"{layer}.mlp.gate_proj", f"{layer}.mlp.up_proj")
+        gate, up = side_by_side(f"{layer}.mlp.gate_up_proj", names, [int(config["intermediate_size"])], x)
+        return linear(f"{layer}.mlp.down_proj", gated_mlp(gate, up, str(config.get("activation", "silu"))))
+
+    hidden = embedding(matrices["model.embed_tokens"], tensors, ids) * embedding_scale
+    before_mlp = "pre_feedforward_layernorm" if config.get("sandwich_norms") else "post_attention_layernorm"
+    for i, (rope, window) in enumerate(zip(config.get("layer_ropes", [0] * count), windows, strict=True)):
         layer = f"model.layers.{i}"
-        x = norm(f"{layer}.input_layernorm", hidden)
-        query, key, value = (heads(linear(f"{layer}.self_attn.{name}_proj", x)) for name in "qkv")
-        theta = float(config["rope_theta"])
-        attended = attention(rope(query, 0, theta), rope(key, 0, theta), value).reshape(len(ids), -1)
-        hidden = hidden + linear(f"{layer}.self_attn.o_proj", attended)
-        x = norm(f"{layer}.post_attention_layernorm", hidden)
-        inner = gated_mlp(linear(f"{layer}.mlp.gate_proj", x), linear(f"{layer}.mlp.up_proj", x))
-        hidden = hidden + linear(f"{layer}.mlp.down_proj", inner)
-    return linear("model.embed_tokens" if config["tie_embeddings"] else "lm_head", norm("model.norm", hidden))
+        attended = attend(layer, rope, window, norm(f"{layer}.input_layernorm", hidden))
+        hidden = hidden + norm_if("sandwich_norms", f"{layer}.post_attention_layernorm", attended)
+        inner = mlp(layer, norm(f"{layer}.{before_mlp}", hidden))
+        hidden = hidden + norm_if("sandwich_norms", f"{layer}.post_feedforward_layernorm", inner)
+    logits = linear("model.embed_tokens" if config["tie_embeddings"] else "lm_head", norm("model.norm", hidden))
+    return softcap(logits, cap) if cap else logits
+
+
+def _rope_table(rope: Mapping[str, Any], capacity: int) -> tuple[Floats, float]:
+    """Frequencies and scale of a rope in a cache with room for `capacity` tokens."""
+    long = rope.get("long_frequencies") if capacity > rope.get("original_length", 0) else None
+    return np.asarray(long or rope["frequencies"], np.float32), float(rope.get("scale", 1.0))

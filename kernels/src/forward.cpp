@@ -60,7 +60,8 @@ void Forward::mlp(const Layer& layer) {
     float* gate = work_.gate.reserve(tokens_ * wide);
     float* up = work_.up.reserve(tokens_ * wide);
     project(normalize(layer.mlp_norm), layer.gate_up, {{gate, wide}, {up, wide}});
-    (config_.activation == Activation::gelu ? kernels_.gated_gelu : kernels_.gated_silu)(gate, up, tokens_ * wide);
+    const auto gated = config_.activation == Activation::gelu ? kernels_.gated_gelu : kernels_.gated_silu;
+    gated(gate, up, tokens_ * wide);
     add_to_hidden(gate, layer.down, layer.mlp_output_norm);
 }
 
@@ -144,25 +145,28 @@ void Forward::attend(size_t index, const Layer& layer) {
 
 void Forward::project(const float* x, std::span<const Linear> linears, std::initializer_list<Part> parts) {
     std::array<Product, 3> products;
-    const Part* part = parts.begin();
     const bool apart = linears.size() == parts.size();
     for (size_t i = 0; i < linears.size(); ++i) {
         const Matrix& w = linears[i].matrix;
-        products[i] = {&w, apart ? part[i].y : work_.fused.reserve(tokens_ * w.rows)};
+        products[i] = {&w, apart ? parts.begin()[i].y : work_.fused.reserve(tokens_ * w.rows)};
     }
     multiply(x, {products.data(), linears.size()});
-    for (size_t i = 0; i < linears.size(); ++i) {
-        const std::vector<float>& bias = linears[i].bias;
-        if (bias.empty()) continue;
-        for (size_t t = 0; t < tokens_; ++t) kernels_.add(products[i].y + t * bias.size(), bias.data(), bias.size());
-    }
-    if (apart) return;
-    const float* row = work_.fused.data.get();
-    for (size_t t = 0; t < tokens_; ++t)
-        for (const Part& p : parts) {
-            std::copy_n(row, p.size, p.y + t * p.size);
-            row += p.size;
+    for (size_t i = 0; i < linears.size(); ++i) add_bias(linears[i].bias, products[i].y);
+    if (!apart) split(work_.fused.data.get(), parts);
+}
+
+void Forward::add_bias(const std::vector<float>& bias, float* y) {
+    if (bias.empty()) return;
+    for (size_t t = 0; t < tokens_; ++t) kernels_.add(y + t * bias.size(), bias.data(), bias.size());
+}
+
+void Forward::split(const float* together, std::initializer_list<Part> parts) {
+    for (size_t t = 0; t < tokens_; ++t) {
+        for (const Part& part : parts) {
+            std::copy_n(together, part.size, part.y + t * part.size);
+            together += part.size;
         }
+    }
 }
 
 Inputs Forward::share(const float* x, std::span<const Product> products) {

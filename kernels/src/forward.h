@@ -35,6 +35,8 @@ class Forward {
     void attend(size_t index, const Layer& layer);
     // One linear for each part, or a single one with the rows of all.
     void project(const float* x, std::span<const Linear> linears, std::initializer_list<Part> parts);
+    void add_bias(const std::vector<float>& bias, float* y);
+    void split(const float* together, std::initializer_list<Part> parts);
     void add_to_hidden(const float* x, const Linear& linear, const std::vector<float>& norm);
     // Rotates and quantizes x once for matrices that share it.
     Inputs share(const float* x, std::span<const Product> products);

@@ -61,7 +61,7 @@ class AsyncClient:
     """Answers on the edge, and leans on a private compute node where the policy says so.
 
     policy    a Policy, or the path of a TOML file; default: the one shipped with the package
-    model     the path of a local model (artifact or plain Hugging Face Llama folder), or a loaded one; default: the embedded pocket
+    model     the path of a local model (artifact or plain Hugging Face folder), or a loaded one; default: the embedded pocket
     cloud     a RemoteTarget, or a leg of your own; default: the policy's [targets.cloud], and with neither nothing leaves the device
     sources   where signals come from, later ones overriding earlier ones; default: psutil
     simulate  a rehearsal such as "battery=9%,link=down", on top of the sources

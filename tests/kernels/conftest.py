@@ -36,7 +36,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @dataclasses.dataclass
 class Parts:
-    config: dict[str, int | float | bool]
+    config: dict[str, Any]
     matrices: dict[str, dict[str, Any]]
     tensors: dict[str, np.ndarray]
 
@@ -82,9 +82,7 @@ def make_factors(parts: Parts, module: str, rng: np.random.Generator) -> None:
         tensors[f"{module}.{side}_scales"] = (scale * unit * rng.uniform(0.5, 1.5, rank)).astype(np.float32)
 
 
-def make_parts(
-    form: dict[str, Any] | None = None, *, tied: bool = True, seed: int = 0, rotated: bool = False, **sizes: int | float
-) -> Parts:
+def make_parts(form: dict[str, Any] | None = None, *, tied: bool = True, seed: int = 0, rotated: bool = False, **sizes: Any) -> Parts:
     """Return a random model whose matrices all have one form; `rotated` gives every side but the embedding's output a seed."""
     form = form or {"kind": "dense"}
     config: dict[str, Any] = {
@@ -95,24 +93,33 @@ def make_parts(
     hidden, inner, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     query, kv = config["num_heads"] * config["head_dim"], config["num_kv_heads"] * config["head_dim"]
 
-    def add(module: str, rows: int, cols: int, in_seed: int, out_seed: int) -> None:
+    def add(module: str, rows: int, cols: int, in_seed: int, out_seed: int, bias: str = "") -> None:
         seeds = {"in_seed": in_seed, "out_seed": out_seed} if rotated else {}
         make_matrix(parts, module, rows, cols, {**form, **seeds}, rng)
+        if config.get(bias):
+            parts.tensors[f"{module}.bias"] = rng.standard_normal(rows).astype(np.float32)
 
-    def add_norm(module: str) -> None:
-        parts.tensors[f"{module}.weight"] = rng.uniform(0.5, 1.5, hidden).astype(np.float32)
+    def add_norm(module: str, size: int = hidden) -> None:
+        parts.tensors[f"{module}.weight"] = rng.uniform(0.5, 1.5, size).astype(np.float32)
 
     add("model.embed_tokens", vocab, hidden, 11, 0)
     for i in range(int(config["num_layers"])):
         layer = f"model.layers.{i}"
-        for j, (name, rows) in enumerate((("q", query), ("k", kv), ("v", kv))):
-            add(f"{layer}.self_attn.{name}_proj", rows, hidden, 100 + i, 200 + j)
-        add(f"{layer}.self_attn.o_proj", hidden, query, 300 + i, 2**62 + 5)
-        add(f"{layer}.mlp.gate_proj", inner, hidden, 400 + i, 500)
-        add(f"{layer}.mlp.up_proj", inner, hidden, 400 + i, 501)
-        add(f"{layer}.mlp.down_proj", hidden, inner, 600, 601)
-        add_norm(f"{layer}.input_layernorm")
-        add_norm(f"{layer}.post_attention_layernorm")
+        if config.get("fused_projections"):
+            add(f"{layer}.self_attn.qkv_proj", query + 2 * kv, hidden, 100 + i, 200, "qkv_bias")
+            add(f"{layer}.mlp.gate_up_proj", 2 * inner, hidden, 400 + i, 500, "mlp_bias")
+        else:
+            for j, (name, rows) in enumerate((("q", query), ("k", kv), ("v", kv))):
+                add(f"{layer}.self_attn.{name}_proj", rows, hidden, 100 + i, 200 + j, "qkv_bias")
+            for j, name in enumerate(("gate", "up")):
+                add(f"{layer}.mlp.{name}_proj", inner, hidden, 400 + i, 500 + j, "mlp_bias")
+        add(f"{layer}.self_attn.o_proj", hidden, query, 300 + i, 2**62 + 5, "output_bias")
+        add(f"{layer}.mlp.down_proj", hidden, inner, 600, 601, "mlp_bias")
+        sandwich = ("pre_feedforward_layernorm", "post_feedforward_layernorm") if config.get("sandwich_norms") else ()
+        for name in ("input_layernorm", "post_attention_layernorm", *sandwich):
+            add_norm(f"{layer}.{name}")
+        for name in ("q_norm", "k_norm") if config.get("head_norms") else ():
+            add_norm(f"{layer}.self_attn.{name}", config["head_dim"])
     add_norm("model.norm")
     if not tied:
         add("lm_head", vocab, hidden, 12, 13)

@@ -78,6 +78,45 @@ def test_a_matrix_that_is_all_low_rank_equals_the_oracle_to_rounding(build: Call
     assert np.abs(model.logits(model.new_cache(3), tokens) - oracle).max() <= reference.LOW_RANK_BOUND * np.abs(oracle).max()
 
 
+LONG = {"frequencies": [1.0, 0.3, 0.01], "long_frequencies": [0.5, 0.1, 0.001], "original_length": 20, "scale": 1.2}
+LOCAL = {"frequencies": [2.0, 0.2, 0.02]}
+DIFFERENCES: dict[str, dict[str, Any]] = {
+    "biases": {"qkv_bias": True, "output_bias": True, "mlp_bias": True},
+    "fused projections with biases": {"fused_projections": True, "qkv_bias": True, "mlp_bias": True},
+    "ropes and none": {"num_layers": 3, "ropes": [LONG, LOCAL], "layer_ropes": [1, -1, 0]},
+    "windows": {"layer_windows": [5, 0]},
+    "head norms": {"head_norms": True, "attention_scale": 0.2},
+    "sandwich norms": {"sandwich_norms": True, "norm_offset": 0.5, "activation": "gelu", "embedding_scale": 3.0},
+    "soft caps": {"attention_softcap": 0.5, "logit_softcap": 0.7, "attention_scale": 1.0},
+}
+
+STRUCTURE = ("num_layers", "ropes", "fused_projections")  # without which the rest makes no sense
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+@pytest.mark.parametrize("form", ["dense", "trellis4"])
+@pytest.mark.parametrize("length", [15, 80])  # one pass, and two
+def test_what_differs_between_architectures_equals_the_oracle(build: Callable[..., Any], name: str, form: str, length: int) -> None:
+    parts, tokens = build({**FORMS[form]}, rotated=True, **DIFFERENCES[name]), ids(length)
+    model = parts.model()
+    ours = model.logits(model.new_cache(length), tokens)
+    oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
+    bound = reference.MODEL_BOUND if form == "dense" else QUANTIZED_BOUND
+    assert np.abs(ours - oracle).max() <= bound * np.abs(oracle).max()
+    cache = model.new_cache(length)
+    model.prefill(cache, tokens[: length - 3])
+    assert [model.step(cache, int(token)) for token in tokens[-3:]] == [kernels.sample(row) for row in ours[-3:]]
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in DIFFERENCES.items() for key in keys if key not in STRUCTURE])
+def test_every_difference_counts(build: Callable[..., Any], name: str, key: str) -> None:
+    parts = build(**DIFFERENCES[name])
+    model, config = parts.model(), {other: value for other, value in parts.config.items() if other != key}
+    without = kernels.Model(config, parts.matrices, parts.tensors)
+    before, after = (m.logits(m.new_cache(15), ids(15)) for m in (model, without))
+    assert np.abs(before - after).max() > 5 * QUANTIZED_BOUND * np.abs(before).max()
+
+
 def test_kinds_mix_within_one_model(build: Callable[..., Any]) -> None:
     parts, other = build({"kind": "int8"}, rotated=True), build({"kind": "trellis", "bits": 3, "rank": 2}, rotated=True)
     for module in ("model.layers.0.self_attn.k_proj", "model.layers.1.mlp.up_proj", "model.embed_tokens"):

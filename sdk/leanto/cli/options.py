@@ -17,7 +17,7 @@ from leanto.request import MAX_PROMPT_CHARS
 
 def add_client(parser: argparse.ArgumentParser) -> None:
     """--model, --policy, --cloud, --development-root, --simulate, --log."""
-    parser.add_argument("--model", metavar="PATH", help="local model: artifact or Hugging Face Llama folder (default: embedded)")
+    parser.add_argument("--model", metavar="PATH", help="local model: artifact or Hugging Face folder (default: embedded)")
     parser.add_argument("--policy", metavar="FILE", help="policy TOML (default: `leanto policy show`)")
     parser.add_argument("--cloud", metavar="HOST:PORT", help="private compute node to lean on (default: the policy's)")
     parser.add_argument("--development-root", metavar="BASE64", help="pinned root of a development node")
