@@ -14,7 +14,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import Artifact, write_artifact
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, expected_tensors, matrix_sizes, norm_names
+from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, expected_tensors, matrix_sizes, vector_sizes
 from leanto_kernels import tables
 
 CONFIG: dict[str, Any] = {
@@ -58,7 +58,7 @@ def dense_weights(config: dict[str, Any] = CONFIG, seed: int = 0) -> dict[str, N
         f"{name}.weight": (random.standard_normal(size) * (1.0 if name == EMBEDDING else size[1] ** -0.5)).astype(np.float32)
         for name, size in matrix_sizes(shape).items()
     }
-    return weights | {name: random.uniform(0.5, 1.5, shape.hidden_size).astype(np.float32) for name in norm_names(shape)}
+    return weights | {name: random.uniform(0.5, 1.5, size).astype(np.float32) for name, size in vector_sizes(shape).items()}
 
 
 def write_plain(path: Path, config: dict[str, Any] = CONFIG, seed: int = 0) -> Path:

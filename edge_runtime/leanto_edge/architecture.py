@@ -1,23 +1,52 @@
 """Reads a Hugging Face `config.json` into the shape of a model that the engine runs.
 
-Knows the names and defaults of the Llama architecture and refuses what the kernels do not do. Knows nothing of weights.
+Knows the names and defaults of the supported architectures and refuses what the kernels do not do. Knows nothing of weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
+from leanto_edge.layer_shapes import LayerShape, read_layers
+from leanto_edge.rope import Rope, read_ropes
 
-MOST_LAYERS = 1024
+Config = Mapping[str, Any]
+Activation = Literal["silu", "gelu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a model_type implies: transformers' defaults for keys that a config may lack, and parts of a layer that no key names."""
+
+    head_dim: int | None = None  # None: hidden_size / num_attention_heads
+    tied: bool = False
+    qkv_bias: bool = False
+    biases: tuple[str, ...] = ()  # of the keys attention_bias and mlp_bias, those that it heeds
+    fused_projections: bool = False
+    head_norms: bool = False
+    gemma: bool = False  # its norms, GELU, scaled embeddings and attention, and soft caps
+
+
+FAMILIES: Mapping[str, Family] = {
+    "llama": Family(biases=("attention_bias", "mlp_bias")),
+    "mistral": Family(),
+    "qwen2": Family(qkv_bias=True),
+    "qwen3": Family(head_dim=128, biases=("attention_bias",), head_norms=True),
+    "phi3": Family(fused_projections=True),
+    "smollm3": Family(tied=True, biases=("attention_bias", "mlp_bias")),
+    "gemma2": Family(head_dim=256, tied=True, biases=("attention_bias",), gemma=True),
+    "gemma3_text": Family(head_dim=256, tied=True, biases=("attention_bias",), head_norms=True, gemma=True),
+}
+ACTIVATIONS: Mapping[str, Activation] = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu"}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The numbers of a Llama decoder. Sizes in elements, `rope_theta` in the units of RoFormer's base."""
+    """The numbers of a decoder. Sizes in elements; norm weights are stored less `norm_offset`; a softcap of 0 is none."""
 
     architecture: str
     hidden_size: int
@@ -29,84 +58,111 @@ class ModelShape:
     vocab_size: int
     context_length: int
     rms_norm_eps: float
-    rope_theta: float
     tie_embeddings: bool
     bos_id: int | None
     eos_ids: frozenset[int]
+    ropes: tuple[Rope, ...]
+    layers: tuple[LayerShape, ...]
+    activation: Activation
+    fused_projections: bool
+    qkv_bias: bool
+    output_bias: bool
+    mlp_bias: bool
+    head_norms: bool
+    sandwich_norms: bool
+    norm_offset: float
+    attention_scale: float
+    attention_softcap: float
+    logit_softcap: float
+    embedding_scale: float
 
     @classmethod
-    def from_config(cls, path: Path, config: Mapping[str, Any]) -> ModelShape:
+    def from_config(cls, path: Path, config: Config) -> ModelShape:
         """Raise UnsupportedModelError for another architecture, ArtifactError for missing or senseless numbers."""
-        _refuse_unsupported(path, config)
-        rope = _rope(config)
+        file = path / "config.json"
+        _refuse_unsupported(file, config)
         try:
-            heads = int(config["num_attention_heads"])
-            shape = cls(
-                architecture=str(config["model_type"]),
-                hidden_size=int(config["hidden_size"]),
-                intermediate_size=int(config["intermediate_size"]),
-                num_layers=int(config["num_hidden_layers"]),
-                num_heads=heads,
-                num_kv_heads=int(config.get("num_key_value_heads") or heads),
-                head_dim=int(config.get("head_dim") or int(config["hidden_size"]) // heads),
-                vocab_size=int(config["vocab_size"]),
-                context_length=int(config["max_position_embeddings"]),
-                rms_norm_eps=float(config["rms_norm_eps"]),
-                rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))),
-                tie_embeddings=bool(config.get("tie_word_embeddings", False)),
-                bos_id=None if config.get("bos_token_id") is None else int(config["bos_token_id"]),
-                eos_ids=_ids(config.get("eos_token_id")),
-            )
+            shape = _read(file, config)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            raise ArtifactError(path / "config.json", f"is not a usable model config ({error!r:.200}); fetch the artifact again") from None
-        shape._check(path)
+            raise ArtifactError(file, f"is not a usable model config ({error!r:.200}); fetch the artifact again") from None
+        shape._check(file)
         return shape
 
-    def kernel_config(self) -> dict[str, int | float | bool]:
+    def kernel_config(self) -> dict[str, Any]:
         """What leanto_kernels.Model wants to know."""
-        return {
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_layers": self.num_layers,
-            "num_heads": self.num_heads,
-            "num_kv_heads": self.num_kv_heads,
-            "head_dim": self.head_dim,
-            "vocab_size": self.vocab_size,
-            "rms_norm_eps": self.rms_norm_eps,
-            "rope_theta": self.rope_theta,
-            "tie_embeddings": self.tie_embeddings,
+        elsewhere = ("architecture", "context_length", "bos_id", "eos_ids", "ropes", "layers")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in elsewhere} | {
+            "ropes": [rope.kernel_config() for rope in self.ropes],
+            "layer_ropes": [-1 if layer.rope is None else layer.rope for layer in self.layers],
+            "layer_windows": [layer.window or 0 for layer in self.layers],
         }
 
-    def _check(self, path: Path) -> None:
-        sizes = (self.hidden_size, self.intermediate_size, self.num_layers, self.num_heads, self.num_kv_heads, self.head_dim)
+    def _check(self, file: Path) -> None:
+        sizes = (self.hidden_size, self.intermediate_size, self.num_heads, self.num_kv_heads, self.head_dim)
         if min(*sizes, self.vocab_size, self.context_length) < 1 or max(*sizes, self.vocab_size, self.context_length) > 1 << 24:
-            raise ArtifactError(path / "config.json", "a size is out of range; fetch the artifact again")
-        if self.num_layers > MOST_LAYERS:  # every layer costs memory before a weight is read
-            raise ArtifactError(path / "config.json", f"asks for over {MOST_LAYERS} layers; fetch the artifact again")
+            raise ArtifactError(file, "a size is out of range; fetch the artifact again")
         if self.bos_id is not None and not 0 <= self.bos_id < self.vocab_size:
-            raise ArtifactError(path / "config.json", "bos_token_id is outside the vocabulary; fetch the artifact again")
+            raise ArtifactError(file, "bos_token_id is outside the vocabulary; fetch the artifact again")
         if self.num_heads % self.num_kv_heads or self.head_dim % 2:
-            raise ArtifactError(path / "config.json", "the attention heads do not divide evenly; fetch the artifact again")
+            raise ArtifactError(file, "the attention heads do not divide evenly; fetch the artifact again")
 
 
-def _refuse_unsupported(path: Path, config: Mapping[str, Any]) -> None:
-    rope = _rope(config)
-    wanted = {
-        "model_type": (config.get("model_type"), "llama"),
-        "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-        "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
-        "attention_bias": (bool(config.get("attention_bias", False)), False),
-        "mlp_bias": (bool(config.get("mlp_bias", False)), False),
-    }
-    for key, (value, supported) in wanted.items():
-        if value != supported:
-            raise UnsupportedModelError(path / "config.json", f"{key} is {value!r:.40}; this engine runs {supported!r}")
+def _refuse_unsupported(file: Path, config: Config) -> None:
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        wrapper = ", a wrapper of the model in its text_config" if isinstance(config.get("text_config"), dict) else ""
+        raise UnsupportedModelError(file, f"model_type is {kind!r:.40}{wrapper}; this engine runs {', '.join(FAMILIES)}")
+    activation = config.get(*_activation_key(kind))
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise UnsupportedModelError(file, f"{_activation_key(kind)[0]} is {activation!r:.40}; this engine runs {', '.join(ACTIVATIONS)}")
+    if config.get("use_bidirectional_attention"):
+        raise UnsupportedModelError(file, "use_bidirectional_attention is on; this engine runs decoders that see what came before")
+    if kind == "gemma3_text" and config.get("attn_logit_softcapping"):  # which transformers passes over
+        raise UnsupportedModelError(file, "attn_logit_softcapping is set; this engine runs it in gemma2 only")
 
 
-def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where configs of any age keep the position embedding's settings; {} is the default, what is no object has no known type."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    return rope if isinstance(rope, dict) else {"rope_type": rope}
+def _activation_key(kind: str) -> tuple[str, str]:
+    """The config's key and its default."""
+    return ("hidden_activation", "gelu_pytorch_tanh") if FAMILIES[kind].gemma else ("hidden_act", "silu")
+
+
+def _read(file: Path, config: Config) -> ModelShape:
+    """Everything that the config says, with the defaults of its family."""
+    kind = str(config["model_type"])
+    family = FAMILIES[kind]
+    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    head_dim = int(config.get("head_dim") or family.head_dim or hidden // heads)
+    attention_bias, mlp_bias = (key in family.biases and bool(config.get(key)) for key in ("attention_bias", "mlp_bias"))
+    gemma2 = kind == "gemma2"
+    return ModelShape(
+        architecture=kind,
+        hidden_size=hidden,
+        intermediate_size=int(config["intermediate_size"]),
+        num_layers=int(config["num_hidden_layers"]),
+        num_heads=heads,
+        num_kv_heads=int(config.get("num_key_value_heads") or heads),
+        head_dim=head_dim,
+        vocab_size=int(config["vocab_size"]),
+        context_length=int(config["max_position_embeddings"]),
+        rms_norm_eps=float(config["rms_norm_eps"]),
+        tie_embeddings=bool(config.get("tie_word_embeddings", family.tied)),
+        bos_id=None if config.get("bos_token_id") is None else int(config["bos_token_id"]),
+        eos_ids=_ids(config.get("eos_token_id")),
+        ropes=read_ropes(file, config, head_dim),
+        layers=read_layers(file, config),
+        activation=ACTIVATIONS[config.get(*_activation_key(kind))],
+        fused_projections=family.fused_projections,
+        qkv_bias=family.qkv_bias or attention_bias,
+        output_bias=attention_bias,
+        mlp_bias=mlp_bias,
+        head_norms=family.head_norms,
+        sandwich_norms=family.gemma,
+        norm_offset=1.0 if family.gemma else 0.0,
+        attention_scale=float(config.get("query_pre_attn_scalar", 256) if family.gemma else head_dim) ** -0.5,
+        attention_softcap=float(config.get("attn_logit_softcapping", 50.0) or 0) if gemma2 else 0.0,
+        logit_softcap=float(config.get("final_logit_softcapping", 30.0 if gemma2 else 0) or 0) if family.gemma else 0.0,
+        embedding_scale=hidden**0.5 if family.gemma else 1.0,
+    )
 
 
 def _ids(value: Any) -> frozenset[int]:

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from leanto_edge.architecture import ModelShape
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
-from leanto_edge.layout import BLOCK, FORMAT, MatrixSpec, check_matrices, expected_tensors, matrix_sizes, norm_names
+from leanto_edge.layout import BLOCK, FORMAT, MatrixSpec, check_matrices, expected_tensors, matrix_sizes, vector_sizes
 from leanto_edge.manifest import (
     AGAIN,
     CONFIG,
@@ -57,7 +57,7 @@ class Artifact:
 
 
 def read_artifact(path: str | Path) -> Artifact:
-    """Verify and map the artifact at `path`; a plain Hugging Face Llama folder (no leanto.json) reads as all-dense float32.
+    """Verify and map the artifact at `path`; a plain Hugging Face folder (no leanto.json) reads as all-dense float32.
 
     Raises ArtifactError, or UnsupportedModelError for sound files that this version cannot run.
     """
@@ -172,17 +172,18 @@ def _matrices(path: Path, shape: ModelShape, config: Mapping[str, Any]) -> dict[
 
 
 def _tensors(weights: TensorFile, shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> dict[str, Array]:
-    """The tensors that the engine wants, checked; dense weights and norms as float32."""
+    """The tensors that the engine wants, checked; dense weights, norms and biases as float32."""
     tensors: dict[str, Array] = {}
+    vectors = vector_sizes(shape)
     for name, spec in expected_tensors(shape, matrices).items():
         if name not in weights:
             raise ArtifactError(weights.path, f"lacks the tensor {name}; {AGAIN}")
         if weights[name].shape != spec.shape or weights.dtypes[name] not in spec.dtypes:
             found, wanted = f"{weights.dtypes[name]} {list(weights[name].shape)}", f"{'/'.join(sorted(spec.dtypes))} {list(spec.shape)}"
             raise ArtifactError(weights.path, f"holds {name} as {found} instead of {wanted}; {AGAIN}")
-        dense = name.endswith(".weight")
-        tensors[name] = weights.as_float32(name) if dense else weights[name]
-        if not dense:
+        dense = name.endswith(".weight") and name not in vectors
+        tensors[name] = weights.as_float32(name) if dense or name in vectors else weights[name]
+        if not dense:  # which would be to read all of a large model
             _check_values(weights.path, name, tensors[name])
     return tensors
 
@@ -203,7 +204,7 @@ def _described(matrices: Mapping[str, MatrixSpec]) -> dict[str, dict[str, Any]]:
 
 def _derived(files: Mapping[str, Mapping[str, Any]], shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> dict[str, Any]:
     """The fields of the manifest that follow from the files: a tied matrix counts once."""
-    parameters = sum(matrix.rows * matrix.cols for matrix in matrices.values()) + len(norm_names(shape)) * shape.hidden_size
+    parameters = sum(matrix.rows * matrix.cols for matrix in matrices.values()) + sum(vector_sizes(shape).values())
     return {
         "format": FORMAT,
         "build_hash": build_hash_of(files),

@@ -22,7 +22,8 @@ from leanto_edge.artifact import Artifact, read_artifact
 from leanto_edge.calls import CallConstraint, CallForm, CallSchema, normalise
 from leanto_edge.errors import ArtifactError, PromptError
 from leanto_edge.generation import Completion, FinishReason, GenerationRequest, SamplingParams, Task, Token
-from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer
+from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json
+from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer, begins_with_bos
 from leanto_kernels import Cache, Model, sample
 
 SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more than it gives
@@ -49,7 +50,8 @@ class Engine:
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         self.shape = ModelShape.from_config(artifact.path, artifact.config)
-        self.tokenizer = Tokenizer(artifact.path / "tokenizer.json", self.shape.bos_id)
+        settings = read_json(artifact.path / TOKENIZER_CONFIG) if artifact.has(TOKENIZER_CONFIG) else {}
+        self.tokenizer = Tokenizer(artifact.path / TOKENIZER, self.shape.bos_id if begins_with_bos(settings) else None)
         if self.tokenizer.vocab_size > self.shape.vocab_size:
             raise ArtifactError(artifact.path, "the tokenizer has more pieces than the model; they do not belong together")
         try:
@@ -125,17 +127,28 @@ class Engine:
         """(token, (logprob, margin, entropy)) without end; the caller decides when to stop, at most `budget` tokens on."""
         random = np.random.default_rng(secrets.randbits(64) if sampling.seed is None else sampling.seed)
         how = (sampling.temperature, sampling.top_p, sampling.top_k)
-        with self._native_errors():
-            cache: Cache = self.model.new_cache(len(ids) + budget)
-            logits = self.model.prefill(cache, np.asarray(ids, np.int32), self._threads)
-            token, *evidence = sample(logits, *how, random.random(), constraint.allowed() if constraint else None)
+        seen = list(ids)
+        cache = self._new_cache(len(ids), budget)
         while True:
-            if constraint:
-                constraint.push(token)
-            yield token, (evidence[0], evidence[1], evidence[2])
             allowed = constraint.allowed() if constraint else None
             with self._native_errors():
-                token, *evidence = self.model.step(cache, token, *how, random.random(), allowed, self._threads)
+                if cache.length == cache.capacity:  # from here on the model reads everything in its form for long contexts
+                    cache = self._new_cache(len(seen), budget)
+                if cache.length == 0:
+                    logits = self.model.prefill(cache, np.asarray(seen, np.int32), self._threads)
+                    token, *evidence = sample(logits, *how, random.random(), allowed)
+                else:
+                    token, *evidence = self.model.step(cache, seen[-1], *how, random.random(), allowed, self._threads)
+            if constraint:
+                constraint.push(token)
+            seen.append(token)
+            yield token, (evidence[0], evidence[1], evidence[2])
+
+    def _new_cache(self, tokens: int, budget: int) -> Cache:
+        """Room for `tokens` and `budget` more, or only for those that a model with a form for long contexts reads in its short one."""
+        short = [rope.original_length for rope in self.shape.ropes if rope.long_frequencies and tokens <= rope.original_length]
+        with self._native_errors():
+            return self.model.new_cache(min([tokens + budget, *short]))
 
     @contextmanager
     def _native_errors(self) -> Iterator[None]:
@@ -190,7 +203,7 @@ def _available_cpus() -> int:
 
 
 def load(path: str | Path, *, threads: int | None = None) -> Engine:
-    """Map the artifact (or plain Hugging Face Llama folder) at `path`.
+    """Map the artifact (or plain Hugging Face folder) at `path`.
 
     `threads` None chooses by the model's size. Raises ArtifactError, UnsupportedModelError.
     """

@@ -30,14 +30,6 @@ SEED_LIMIT = 1 << 63
 EMBEDDING = "model.embed_tokens"
 HEAD = "lm_head"
 
-# Matrices of a layer that read the same input, and so share its rotation and its Hessian.
-SHARED_INPUTS = (
-    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    ("self_attn.o_proj",),
-    ("mlp.gate_proj", "mlp.up_proj"),
-    ("mlp.down_proj",),
-)
-
 
 def padded(size: int, multiple: int) -> int:
     """`size` rounded up to a multiple."""
@@ -129,40 +121,78 @@ class MatrixSpec:
         return found
 
 
+def shared_inputs(shape: ModelShape) -> tuple[tuple[str, ...], ...]:
+    """Matrices of a layer, grouped by the input that they read, and whose rotation and Hessian they share, in the order of the
+    forward pass."""
+    if shape.fused_projections:
+        return (("self_attn.qkv_proj",), ("self_attn.o_proj",), ("mlp.gate_up_proj",), ("mlp.down_proj",))
+    return (
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        ("self_attn.o_proj",),
+        ("mlp.gate_proj", "mlp.up_proj"),
+        ("mlp.down_proj",),
+    )
+
+
 def matrix_sizes(shape: ModelShape) -> dict[str, tuple[int, int]]:
     """(rows, cols) of every weight matrix, by Hugging Face module name, in the order of the forward pass."""
-    hidden, wide = shape.hidden_size, shape.intermediate_size
-    queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-    layer = {
-        "self_attn.q_proj": (queries, hidden),
-        "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries),
-        "mlp.gate_proj": (wide, hidden),
-        "mlp.up_proj": (wide, hidden),
-        "mlp.down_proj": (hidden, wide),
-    }
-    sizes = {EMBEDDING: (shape.vocab_size, hidden)}
+    sizes = {EMBEDDING: (shape.vocab_size, shape.hidden_size)}
+    layer = _layer_sizes(shape)
     for index in range(shape.num_layers):
-        sizes |= {f"model.layers.{index}.{name}": size for name, size in layer.items()}
+        sizes |= {f"model.layers.{index}.{name}": layer[name] for group in shared_inputs(shape) for name in group}
     if not shape.tie_embeddings:
-        sizes[HEAD] = (shape.vocab_size, hidden)
+        sizes[HEAD] = (shape.vocab_size, shape.hidden_size)
     return sizes
 
 
-def norm_names(shape: ModelShape) -> list[str]:
-    """Tensors of the RMS norms, each (hidden_size,)."""
-    layers = [
-        f"model.layers.{index}.{name}" for index in range(shape.num_layers) for name in ("input_layernorm", "post_attention_layernorm")
-    ]
-    return [f"{name}.weight" for name in (*layers, "model.norm")]
+def vector_sizes(shape: ModelShape) -> dict[str, int]:
+    """Length of every norm and bias, by tensor name."""
+    layer = _layer_norms(shape) | {f"{name}.bias": _layer_sizes(shape)[name][0] for name in _biased(shape)}
+    vectors = {f"model.layers.{index}.{name}": size for index in range(shape.num_layers) for name, size in layer.items()}
+    return vectors | {"model.norm.weight": shape.hidden_size}
 
 
 def shared_input_groups(shape: ModelShape) -> Iterator[tuple[str, ...]]:
-    """Modules of the layers, grouped by the input that they share."""
+    """Modules of all layers, grouped by the input that they share."""
     for index in range(shape.num_layers):
-        for group in SHARED_INPUTS:
+        for group in shared_inputs(shape):
             yield tuple(f"model.layers.{index}.{name}" for name in group)
+
+
+def _layer_sizes(shape: ModelShape) -> dict[str, tuple[int, int]]:
+    """(rows, cols) of every matrix that a layer may have; the fused ones hold the rows of those that they replace, in this order."""
+    hidden, wide = shape.hidden_size, shape.intermediate_size
+    queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    return {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.qkv_proj": (queries + 2 * keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (wide, hidden),
+        "mlp.up_proj": (wide, hidden),
+        "mlp.gate_up_proj": (2 * wide, hidden),
+        "mlp.down_proj": (hidden, wide),
+    }
+
+
+def _layer_norms(shape: ModelShape) -> dict[str, int]:
+    norms = {"input_layernorm.weight": shape.hidden_size, "post_attention_layernorm.weight": shape.hidden_size}
+    if shape.sandwich_norms:
+        norms |= {"pre_feedforward_layernorm.weight": shape.hidden_size, "post_feedforward_layernorm.weight": shape.hidden_size}
+    if shape.head_norms:
+        norms |= {"self_attn.q_norm.weight": shape.head_dim, "self_attn.k_norm.weight": shape.head_dim}
+    return norms
+
+
+def _biased(shape: ModelShape) -> list[str]:
+    """Matrices of a layer whose products a bias is added to."""
+    inputs, output, wide, down = shared_inputs(shape)
+    return [
+        *(inputs if shape.qkv_bias else ()),
+        *(output if shape.output_bias else ()),
+        *((*wide, *down) if shape.mlp_bias else ()),
+    ]
 
 
 def check_matrices(shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> None:
@@ -183,7 +213,6 @@ def check_matrices(shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> Non
 
 def expected_tensors(shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> dict[str, TensorSpec]:
     """Every tensor of the model file, by name."""
-    norm = TensorSpec(frozenset({"F32", "F16", "BF16"}), (shape.hidden_size,))
-    return {tensor: spec for name, matrix in matrices.items() for tensor, spec in matrix.tensors(name).items()} | dict.fromkeys(
-        norm_names(shape), norm
-    )
+    floats = frozenset({"F32", "F16", "BF16"})
+    stored = {tensor: spec for name, matrix in matrices.items() for tensor, spec in matrix.tensors(name).items()}
+    return stored | {name: TensorSpec(floats, (size,)) for name, size in vector_sizes(shape).items()}

@@ -21,7 +21,8 @@ MANIFEST = "leanto.json"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
-OPTIONAL_FILES = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "calls.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+OPTIONAL_FILES = (TOKENIZER_CONFIG, "special_tokens_map.json", "generation_config.json", "calls.json")
 DERIVED = ("format", "build_hash", "parameters", "stored_bytes", "bits_per_weight", "files")  # follow from the files
 
 AGAIN = "fetch the artifact again"

@@ -5,9 +5,10 @@ Wraps a Hugging Face `tokenizer.json`. A user's text is never parsed as special 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
@@ -15,6 +16,15 @@ from leanto_edge.errors import ArtifactError
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # how a decoder shows bytes that do not yet make a character
 LONGEST_WAIT = 32  # tokens after which bytes that still make no character are shown as such
+WITHOUT_BOS = ("GPT2Tokenizer", "Qwen2Tokenizer")  # classes of transformers that put no BOS in front unless told to
+
+
+def begins_with_bos(settings: Mapping[str, Any]) -> bool:
+    """Whether texts begin with the BOS that the model's config names, by its tokenizer_config.json ({} if it has none)."""
+    told = settings.get("add_bos_token")
+    if told is not None or settings.get("bos_token", "") is None:
+        return bool(told)
+    return str(settings.get("tokenizer_class")).removesuffix("Fast") not in WITHOUT_BOS
 
 
 class Tokenizer:

@@ -24,6 +24,7 @@ from leanto_kernels._native import (
     rotate_transpose,
     sample,
     set_isa,
+    softcap,
 )
 from leanto_kernels.codebook import tables, unit
 
@@ -46,6 +47,7 @@ __all__ = [
     "rotate_transpose",
     "sample",
     "set_isa",
+    "softcap",
     "tables",
     "unit",
 ]

@@ -23,6 +23,7 @@ RMS_NORM_BOUND = 2e-6
 ROPE_BOUND = 2e-6
 ATTENTION_BOUND = 5e-6
 GATED_MLP_BOUND = 2e-6
+SOFTCAP_BOUND = 5e-7  # relative to the cap
 EVIDENCE_BOUND = 2e-5  # nats
 MODEL_BOUND = 2e-4  # logits of a whole model of dense matrices, relative to the largest logit
 
@@ -143,20 +144,32 @@ def rope(x: Floats, position: int, theta: float) -> Floats:
     return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1).astype(np.float32)
 
 
-def attention(query: Floats, key: Floats, value: Floats) -> Floats:
-    """Causal grouped-query attention: query (n, heads, d), key and value (t, kv_heads, d), queries last in time; ATTENTION_BOUND."""
+def attention(query: Floats, key: Floats, value: Floats, scale: float | None = None, softcap: float = 0.0, window: int = 0) -> Floats:
+    """Causal grouped-query attention: query (n, heads, d), key and value (t, kv_heads, d), queries last in time; ATTENTION_BOUND.
+
+    `scale` of the scores (None: 1/√d), their `softcap` (0: none), and the `window` of the latest keys that a query sees (0: all).
+    """
     n, heads, dimension = query.shape
     group = heads // key.shape[1]
-    scores = np.einsum("nhd,thd->hnt", query.astype(np.float64), np.repeat(key, group, 1)) / np.sqrt(dimension)
-    future = np.arange(len(key))[None, :] > np.arange(len(key) - n, len(key))[:, None]
-    weights = np.exp(np.where(future, -np.inf, scores) - scores.max(-1, keepdims=True, where=~future, initial=-np.inf))
+    scores = np.einsum("nhd,thd->hnt", query.astype(np.float64), np.repeat(key, group, 1)) * (dimension**-0.5 if scale is None else scale)
+    scores = softcap * np.tanh(scores / softcap) if softcap else scores
+    distance = np.arange(len(key) - n, len(key))[:, None] - np.arange(len(key))[None, :]
+    hidden = (distance < 0) | (distance >= (window or len(key)))
+    weights = np.exp(np.where(hidden, -np.inf, scores) - scores.max(-1, keepdims=True, where=~hidden, initial=-np.inf))
     return np.asarray(np.einsum("hnt,thd->nhd", weights / weights.sum(-1, keepdims=True), np.repeat(value, group, 1)), np.float32)
 
 
-def gated_mlp(gate: Floats, up: Floats) -> Floats:
-    """silu(gate) · up; GATED_MLP_BOUND relative to |gate · up|."""
+def gated_mlp(gate: Floats, up: Floats, activation: str = "silu") -> Floats:
+    """silu(gate) · up, or gelu(gate) · up by its tanh approximation; GATED_MLP_BOUND relative to |gate · up|."""
     g = gate.astype(np.float64)
+    if activation == "gelu":
+        return np.asarray(0.5 * g * (1 + np.tanh(np.sqrt(2 / np.pi) * (g + 0.044715 * g**3))) * up, np.float32)
     return np.asarray(g / (1 + np.exp(-g)) * up, np.float32)
+
+
+def softcap(x: Floats, cap: float) -> Floats:
+    """cap · tanh(x / cap); SOFTCAP_BOUND."""
+    return np.asarray(cap * np.tanh(x.astype(np.float64) / cap), np.float32)
 
 
 def sample(

@@ -53,9 +53,8 @@ void weighted_sum(const float* weights, float factor, const float* value, size_t
 }
 
 template <class L>
-void attend(const float* query, const float* key, const float* value, size_t keys, size_t stride, size_t head_dim, float* scores,
-            float* out) {
-    const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+void attend(const float* query, const float* key, const float* value, size_t keys, size_t stride, size_t head_dim, float scale, float cap,
+            float* scores, float* out) {
     size_t t = 0;
     for (; t + 4 <= keys; t += 4) {
         float products[4];
@@ -67,6 +66,7 @@ void attend(const float* query, const float* key, const float* value, size_t key
         float_rows<L>(key + t * stride, stride, head_dim, query, product);
         scores[t] = product[0] * scale;
     }
+    if (cap > 0.0f) softcap<L>(scores, keys, cap);
     weighted_sum<L>(scores, 1.0f / exponentiate<L>(scores, keys), value, keys, stride, head_dim, out);
 }
 

@@ -152,28 +152,41 @@ NewArray<float> rope(const Array<float>& x, size_t position, float theta) {
     return y;
 }
 
-NewArray<float> attention(const Array<float>& query, const Array<float>& key, const Array<float>& value) {
+NewArray<float> attention(const Array<float>& query, const Array<float>& key, const Array<float>& value, std::optional<float> scale,
+                          float softcap, size_t window) {
     demand(query.ndim() == 3 && key.ndim() == 3 && shape_of(key) == shape_of(value),
            "query, key and value must have three axes, key as value");
     const size_t tokens = query.shape(0), heads = query.shape(1), d = query.shape(2), context = key.shape(0), kv_heads = key.shape(1);
     demand(key.shape(2) == d && d > 0 && kv_heads > 0 && heads % kv_heads == 0, "heads must be a multiple of kv_heads and share head_dim");
     demand(context >= tokens, "there must be at least as many keys as queries");
     auto out = new_array<float>(shape_of(query));
+    demand(softcap >= 0.0f, "softcap must not be negative");
     std::vector<float> scores(context);
+    const float factor = scale.value_or(1.0f / std::sqrt(static_cast<float>(d)));
     for (size_t i = 0; i < tokens * heads; ++i) {
-        const size_t offset = i % heads / (heads / kv_heads) * d;
-        kernels().attend(query.data() + i * d, key.data() + offset, value.data() + offset, context - tokens + i / heads + 1, kv_heads * d,
-                         d, scores.data(), out.data() + i * d);
+        const size_t past = context - tokens + i / heads + 1, seen = window > 0 ? std::min(past, window) : past;
+        const size_t offset = (past - seen) * kv_heads * d + i % heads / (heads / kv_heads) * d;
+        kernels().attend(query.data() + i * d, key.data() + offset, value.data() + offset, seen, kv_heads * d, d, factor, softcap,
+                         scores.data(), out.data() + i * d);
     }
     return out;
 }
 
-NewArray<float> gated_mlp(const Array<float>& gate, const Array<float>& up) {
+NewArray<float> gated_mlp(const Array<float>& gate, const Array<float>& up, const std::string& activation) {
     demand(shape_of(gate) == shape_of(up), "gate and up must have the same shape");
+    demand(activation == "silu" || activation == "gelu", "the activation must be silu or gelu");
     auto out = new_array<float>(shape_of(gate));
     std::copy_n(gate.data(), gate.size(), out.data());
-    kernels().gated_mlp(out.data(), up.data(), gate.size());
+    (activation == "gelu" ? kernels().gated_gelu : kernels().gated_silu)(out.data(), up.data(), gate.size());
     return out;
+}
+
+NewArray<float> softcap(const Array<float>& x, float cap) {
+    demand(cap > 0.0f, "cap must be positive");
+    auto y = new_array<float>(shape_of(x));
+    std::copy_n(x.data(), x.size(), y.data());
+    kernels().softcap(y.data(), x.size(), cap);
+    return y;
 }
 
 std::tuple<int32_t, double, double, double> sample_logits(const Array<float>& logits, double temperature, double top_p, int64_t top_k,
@@ -186,7 +199,7 @@ std::tuple<int32_t, double, double, double> sample_logits(const Array<float>& lo
 }
 
 void set_isa(const std::string& name) {
-    demand(choose_isa(name.c_str()), "this machine has no instruction set '" + name + "': avx2 or scalar");
+    demand(choose_isa(name.c_str()), "this machine has no instruction set '" + name + "': avx512, avx2 or scalar");
 }
 
 }  // namespace
@@ -195,7 +208,7 @@ void set_isa(const std::string& name) {
 void bind_kernels(nanobind::module_& module) {
     using namespace leanto;
     kernels();  // a misspelt LEANTO_ISA fails the import
-    module.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use: avx2 or scalar.");
+    module.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use: avx512, avx2 or scalar.");
     module.def("set_isa", &set_isa, "name"_a, "Use another instruction set from now on. Raises ValueError if this machine lacks it.");
     module.def("gemv_trellis", &gemv_trellis, "codes"_a.noconvert(), "tables"_a.noconvert(), "x"_a.noconvert(), "bits"_a, "rows"_a,
                "kind"_a = "trellis",
@@ -219,9 +232,12 @@ void bind_kernels(nanobind::module_& module) {
                "x / sqrt(mean(x²) + epsilon) · weight along the last axis, float32.");
     module.def("rope", &rope, "x"_a, "position"_a, "theta"_a,
                "Rotary position embedding (rotate_half): x (tokens, heads, head_dim) float32, token t at position + t.");
-    module.def("attention", &attention, "query"_a, "key"_a, "value"_a,
-               "Causal grouped-query attention: query (n, heads, d), key and value (t, kv_heads, d) float32, the queries last in time.");
-    module.def("gated_mlp", &gated_mlp, "gate"_a, "up"_a, "silu(gate) · up, float32.");
+    module.def("attention", &attention, "query"_a, "key"_a, "value"_a, "scale"_a = nb::none(), "softcap"_a = 0.0f, "window"_a = 0,
+               "Causal grouped-query attention: query (n, heads, d), key and value (t, kv_heads, d) float32, the queries last in time.\n"
+               "scale: of the products, None is 1/sqrt(d); softcap: their soft limit, 0 is none; window: the latest keys seen, 0 is all.");
+    module.def("gated_mlp", &gated_mlp, "gate"_a, "up"_a, "activation"_a = "silu",
+               "activation(gate) · up, float32; silu, or gelu by its tanh approximation.");
+    module.def("softcap", &softcap, "x"_a, "cap"_a, "cap · tanh(x / cap), float32.");
     module.def("sample", &sample_logits, "logits"_a, "temperature"_a = 0.0, "top_p"_a = 1.0, "top_k"_a = 0, "u"_a = 0.0,
                "allowed"_a.noconvert() = nb::none(),
                "(token, logprob, margin, entropy): a token drawn from logits (vocab,) float32 at u in [0, 1), and its evidence in nats\n"

@@ -3,7 +3,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
 
+#include <cmath>
 #include <optional>
 #include <tuple>
 
@@ -16,11 +18,53 @@ namespace {
 
 using namespace nb::literals;
 
+constexpr size_t kMostHeadDim = 1 << 16;  // bounds the tables that are made before the config is checked as a whole
+
 template <class T> T item(const nb::dict& dict, const char* key, const std::string& where) {
     demand(dict.contains(key), where + ": " + key + " is missing");
     T value;
     demand(nb::try_cast<T>(dict[key], value), where + ": " + key + " has the wrong type");
     return value;
+}
+
+template <class T> T item_or(const nb::dict& dict, const char* key, const std::string& where, T otherwise) {
+    return dict.contains(key) ? item<T>(dict, key, where) : otherwise;
+}
+
+float number(const nb::dict& dict, const char* key) { return static_cast<float>(item<double>(dict, key, "config")); }
+float number_or(const nb::dict& dict, const char* key, float otherwise) { return dict.contains(key) ? number(dict, key) : otherwise; }
+bool flag(const nb::dict& dict, const char* key) { return item_or(dict, key, "config", false); }
+
+Rope read_rope(const nb::dict& dict) {
+    return {
+        .frequencies = item<std::vector<float>>(dict, "frequencies", "rope"),
+        .long_frequencies = item_or<std::vector<float>>(dict, "long_frequencies", "rope", {}),
+        .original_length = item_or<size_t>(dict, "original_length", "rope", 0),
+        .scale = item_or(dict, "scale", "rope", 1.0f),
+    };
+}
+
+// RoFormer's table: of whole heads, to the base rope_theta.
+Rope plain_rope(float theta, size_t head_dim) {
+    demand(theta > 0.0f && std::isfinite(theta), "config: rope_theta must be positive");
+    demand(head_dim <= kMostHeadDim, "config: head_dim is too large");
+    Rope rope;
+    for (size_t i = 0; i < head_dim / 2; ++i)
+        rope.frequencies.push_back(static_cast<float>(1.0 / std::pow(static_cast<double>(theta), 2.0 * i / head_dim)));
+    return rope;
+}
+
+std::vector<Rope> read_ropes(const nb::dict& dict, size_t head_dim) {
+    if (!dict.contains("ropes")) return {plain_rope(number(dict, "rope_theta"), head_dim)};
+    std::vector<Rope> ropes;
+    for (const nb::dict& rope : item<std::vector<nb::dict>>(dict, "ropes", "config")) ropes.push_back(read_rope(rope));
+    return ropes;
+}
+
+Activation read_activation(const nb::dict& dict) {
+    const auto name = item_or<std::string>(dict, "activation", "config", "silu");
+    demand(name == "silu" || name == "gelu", "config: activation must be silu or gelu");
+    return name == "gelu" ? Activation::gelu : Activation::silu;
 }
 
 ModelConfig read_config(const nb::dict& dict) {
@@ -29,17 +73,32 @@ ModelConfig read_config(const nb::dict& dict) {
         demand(value > 0, std::string("config: ") + key + " must be positive");
         return static_cast<size_t>(value);
     };
+    const size_t head_dim = size("head_dim");
     return {
         .hidden_size = size("hidden_size"),
         .intermediate_size = size("intermediate_size"),
         .num_layers = size("num_layers"),
         .num_heads = size("num_heads"),
         .num_kv_heads = size("num_kv_heads"),
-        .head_dim = size("head_dim"),
+        .head_dim = head_dim,
         .vocab_size = size("vocab_size"),
-        .rms_norm_eps = static_cast<float>(item<double>(dict, "rms_norm_eps", "config")),
-        .rope_theta = static_cast<float>(item<double>(dict, "rope_theta", "config")),
+        .rms_norm_eps = number(dict, "rms_norm_eps"),
         .tie_embeddings = item<bool>(dict, "tie_embeddings", "config"),
+        .attention_scale = number_or(dict, "attention_scale", 1.0f / std::sqrt(static_cast<float>(head_dim))),
+        .ropes = read_ropes(dict, head_dim),
+        .layer_ropes = item_or<std::vector<int64_t>>(dict, "layer_ropes", "config", {}),
+        .layer_windows = item_or<std::vector<int64_t>>(dict, "layer_windows", "config", {}),
+        .fused_projections = flag(dict, "fused_projections"),
+        .qkv_bias = flag(dict, "qkv_bias"),
+        .output_bias = flag(dict, "output_bias"),
+        .mlp_bias = flag(dict, "mlp_bias"),
+        .head_norms = flag(dict, "head_norms"),
+        .sandwich_norms = flag(dict, "sandwich_norms"),
+        .norm_offset = number_or(dict, "norm_offset", 0.0f),
+        .activation = read_activation(dict),
+        .attention_softcap = number_or(dict, "attention_softcap", 0.0f),
+        .logit_softcap = number_or(dict, "logit_softcap", 0.0f),
+        .embedding_scale = number_or(dict, "embedding_scale", 1.0f),
     };
 }
 
@@ -163,10 +222,10 @@ void bind_model(nanobind::module_& module) {
                 cache.truncate(static_cast<size_t>(length));
             },
             "length"_a, "Forget all but the first `length` tokens.");
-    nb::class_<BoundModel>(module, "Model", "A Llama-architecture decoder over compressed weights. Safe to share between threads.")
+    nb::class_<BoundModel>(module, "Model", "A decoder over compressed weights. Safe to share between threads.")
         .def(nb::init<const nb::dict&, const nb::dict&, const nb::dict&>(), "config"_a, "matrices"_a, "tensors"_a,
-             "config: sizes and constants; matrices: the form of each matrix by its Hugging Face module name; tensors: arrays by name,\n"
-             "read in place and kept alive. Raises ValueError, naming the part that does not fit.")
+             "config: sizes and constants, and what differs from a plain Llama; matrices: the form of each matrix by its Hugging Face\n"
+             "module name; tensors: arrays by name, read in place and kept alive. Raises ValueError, naming the part that does not fit.")
         .def("new_cache", &new_cache, "capacity"_a, nb::keep_alive<0, 1>(), "An empty cache for up to `capacity` tokens.")
         .def("prefill", &prefill, "cache"_a, "ids"_a.noconvert(), "threads"_a = 1,
              "Append ids (n,) int32; returns the logits after the last, (vocab_size,) float32.")

@@ -8,7 +8,7 @@
 #include <mutex>
 #include <vector>
 
-#include "weights.h"
+#include "config.h"
 
 namespace leanto {
 
@@ -27,7 +27,7 @@ struct Buffer {
 };
 
 struct Workspace {
-    Buffer hidden, normed, rotated, query, key, value, attended, gate, up, delta, logits;
+    Buffer hidden, normed, rotated, query, key, value, attended, fused, gate, up, delta, logits;
     Buffer low_rank, input_scales, rotation_scratch, scores, cosine, sine;
     std::vector<int8_t> input_codes, tiles;
 };

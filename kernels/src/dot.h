@@ -7,23 +7,52 @@
 
 namespace leanto {
 
-template <class L, int Rows> void int8_rows(const int8_t* w, size_t columns, const int8_t* x, int32_t* y) {
-    typename L::Ints sums[Rows];
-    for (auto& sum : sums) sum = L::zero_ints();
-    for (size_t c = 0; c < columns; c += kColumnLanes) {
-        const auto values = L::load_bytes(x + c), magnitude = L::magnitude(values);
-        for (int r = 0; r < Rows; ++r) sums[r] = L::dot(sums[r], magnitude, values, L::load_bytes(w + r * columns + c));
+// Calls body(column, strip) for every strip of columns; only the last can be narrower than a vector.
+template <class L, class Body> void each_strip(size_t columns, Body body) {
+    size_t c = 0;
+    for (; c + L::kColumns <= columns; c += L::kColumns) body(c, Width<L::kColumns>());
+    if constexpr (L::kColumns > kColumnLanes)
+        if (c < columns) body(c, Width<kColumnLanes>());
+}
+
+// Rows of w times some vectors. `Biased` says that w holds the bias of L already.
+template <class L, int Rows, int Tokens, bool Biased>
+void int8_block(const int8_t* w, size_t columns, const int8_t* x, int32_t* y, size_t stride) {
+    typename L::Ints sums[Tokens][Rows], offsets[Tokens];
+    for (int t = 0; t < Tokens; ++t) {
+        offsets[t] = L::zero_ints();
+        for (auto& sum : sums[t]) sum = L::zero_ints();
     }
-    for (int r = 0; r < Rows; ++r) y[r] = L::sum_ints(sums[r]);
+    each_strip<L>(columns, [&](size_t c, auto strip) {
+        typename L::Operand values[Tokens];
+        for (int t = 0; t < Tokens; ++t) {
+            values[t] = L::operand(L::load_bytes(x + t * columns + c, strip));
+            offsets[t] = L::offset(offsets[t], values[t]);
+        }
+        for (int r = 0; r < Rows; ++r) {
+            const auto loaded = L::load_bytes(w + r * columns + c, strip), weights = Biased ? loaded : L::biased(loaded);
+            for (int t = 0; t < Tokens; ++t) sums[t][r] = L::dot(sums[t][r], values[t], weights);
+        }
+    });
+    for (int t = 0; t < Tokens; ++t) {
+        if constexpr (Rows == 8) L::store_sums(y + t * stride, sums[t], offsets[t]);
+        else
+            for (int r = 0; r < Rows; ++r) y[t * stride + r] = L::sum_ints(sums[t][r], offsets[t]);
+    }
+}
+
+template <class L, int Rows, bool Biased>
+void int8_rows(const int8_t* w, size_t columns, const int8_t* x, size_t tokens, int32_t* y, size_t stride) {
+    size_t t = 0;
+    for (; t + L::kTokens <= tokens; t += L::kTokens) int8_block<L, Rows, L::kTokens, Biased>(w, columns, x + t * columns, y + t * stride, stride);
+    for (; t < tokens; ++t) int8_block<L, Rows, 1, Biased>(w, columns, x + t * columns, y + t * stride, stride);
 }
 
 template <class L>
 void int8_product(const int8_t* w, size_t columns, const int8_t* x, size_t tokens, size_t first, size_t last, int32_t* y, size_t stride) {
     size_t row = first;
-    for (; row + 4 <= last; row += 4)
-        for (size_t t = 0; t < tokens; ++t) int8_rows<L, 4>(w + row * columns, columns, x + t * columns, y + t * stride + (row - first));
-    for (; row < last; ++row)
-        for (size_t t = 0; t < tokens; ++t) int8_rows<L, 1>(w + row * columns, columns, x + t * columns, y + t * stride + (row - first));
+    for (; row + 8 <= last; row += 8) int8_rows<L, 8, false>(w + row * columns, columns, x, tokens, y + (row - first), stride);
+    for (; row < last; ++row) int8_rows<L, 1, false>(w + row * columns, columns, x, tokens, y + (row - first), stride);
 }
 
 template <class L> typename L::Floats load_weights(const float* p) { return L::load(p); }

@@ -3,6 +3,7 @@
 
 #include <initializer_list>
 #include <span>
+#include <vector>
 
 #include "model.h"
 
@@ -17,21 +18,28 @@ class Forward {
 
   private:
     struct Product {
-        const Matrix& w;
+        const Matrix* w;
         float* y;  // (tokens, rows)
+    };
+    struct Part {
+        float* y;  // (tokens, size)
+        size_t size;
     };
 
     void embed();
     void attention(size_t index, const Layer& layer);
     void mlp(const Layer& layer);
     void place_tables();
-    void turn_and_store(size_t layer);
-    void attend(size_t layer);
+    void turn_and_store(size_t index, const Layer& layer);
+    void turn(float* head, const std::vector<float>& norm, const Layer& layer, size_t token);
+    void attend(size_t index, const Layer& layer);
+    // One linear for each part, or a single one with the rows of all.
+    void project(const float* x, std::span<const Linear> linears, std::initializer_list<Part> parts);
+    void add_to_hidden(const float* x, const Linear& linear, const std::vector<float>& norm);
     // Rotates and quantizes x once for matrices that share it.
-    Inputs share(const float* x, std::initializer_list<Product> products);
-    void multiply(const float* x, std::initializer_list<Product> products);
+    Inputs share(const float* x, std::span<const Product> products);
+    void multiply(const float* x, std::span<const Product> products);
     void rotate_back(const Product& product);
-    void add_to_hidden(const float* delta);
     const float* normalize(const std::vector<float>& weight);
     int threads_for(size_t operations) const;
 

@@ -31,10 +31,20 @@ bool has_avx2() {
 }
 #endif
 
+#ifdef LEANTO_AVX512
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
 const Kernels* find(const char* name) {
     if (std::strcmp(name, "scalar") == 0) return &portable_kernels();
 #ifdef LEANTO_AVX2
     if (std::strcmp(name, "avx2") == 0 && has_avx2()) return &avx2_kernels();
+#endif
+#ifdef LEANTO_AVX512
+    if (std::strcmp(name, "avx512") == 0 && has_avx512()) return &avx512_kernels();
 #endif
     return nullptr;
 }
@@ -44,10 +54,11 @@ const Kernels* first_choice() {
     if (wish && *wish) {
         if (const Kernels* found = find(wish)) return found;
         throw std::invalid_argument("LEANTO_ISA=" + std::string(wish) +
-                                    " names no instruction set of this machine: set avx2 or scalar, or unset it for the best that there is");
+                                    " names no instruction set of this machine: set avx512, avx2 or scalar, or unset it for the best that there is");
     }
-    const Kernels* best = find("avx2");
-    return best ? best : find("scalar");
+    for (const char* name : {"avx512", "avx2"})
+        if (const Kernels* best = find(name)) return best;
+    return find("scalar");
 }
 
 std::atomic<const Kernels*>& chosen() {

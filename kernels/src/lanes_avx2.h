@@ -7,12 +7,20 @@
 #include <cstdint>
 #include <cstring>
 
+#include "table.h"
+
 namespace leanto {
+namespace {  // each file that includes it has its own: none may run another's instructions
 
 struct Avx2 {
     using Floats = __m256;
     using Bytes = __m256i;
     using Ints = __m256i;
+    struct Operand {
+        Bytes values, magnitude;
+    };
+    static constexpr size_t kColumns = 32;
+    static constexpr int kTokens = 1;
 
     static Floats broadcast(float x) { return _mm256_set1_ps(x); }
     static Floats load(const float* p) { return _mm256_loadu_ps(p); }
@@ -81,14 +89,14 @@ struct Avx2 {
     }
 
     static Ints zero_ints() { return _mm256_setzero_si256(); }
-    static Bytes load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-    static void store_bytes(void* p, Bytes x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
+    static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+    static Bytes load_bytes(const void* p, Width<32>) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+    static void store_bytes(void* p, Bytes x, Width<32>) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
     static Bytes broadcast16(const int8_t* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
     // The index's bits 0..3 count and its bit 7 is clear.
     static Bytes look_up(Bytes table, Bytes index) { return _mm256_shuffle_epi8(table, index); }
     static Bytes add_bytes(Bytes x, Bytes y) { return _mm256_add_epi8(x, y); }
     static Bytes exclusive_or(Bytes x, Bytes y) { return _mm256_xor_si256(x, y); }
-    static Bytes magnitude(Bytes x) { return _mm256_abs_epi8(x); }
     template <int Shift, int Width> static Bytes slice(Bytes x) {
         return _mm256_and_si256(Shift ? _mm256_srli_epi16(x, Shift) : x, _mm256_set1_epi8((1 << Width) - 1));
     }
@@ -98,20 +106,25 @@ struct Avx2 {
                                _mm256_and_si256(_mm256_slli_epi16(next, 8 - Shift), _mm256_set1_epi8(all & ~low)));
     }
     // |x| <= 127 and |w| <= 127, so the sums of two products fit int16.
-    static Ints dot(Ints sum, Bytes magnitude, Bytes x, Bytes w) {
-        const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x));
+    static constexpr int kBias = 0;
+    static Bytes biased(Bytes w) { return w; }
+    static Operand operand(Bytes x) { return {x, _mm256_abs_epi8(x)}; }
+    static Ints offset(Ints sum, Operand) { return sum; }
+    static Ints dot(Ints sum, Operand x, Bytes w) {
+        const __m256i pairs = _mm256_maddubs_epi16(x.magnitude, _mm256_sign_epi8(w, x.values));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
-    static void store_sums(int32_t* y, const Ints (&sums)[8]) {
+    static void store_sums(int32_t* y, const Ints (&sums)[8], Ints /*offset*/) {
         const __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
         const __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[4], sums[5]), _mm256_hadd_epi32(sums[6], sums[7]));
-        store_bytes(y, _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)));
+        store_bytes(y, _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)), Width<32>());
     }
-    static int32_t sum_ints(Ints x) {
+    static int32_t sum_ints(Ints x, Ints /*offset*/) {
         __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
         s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
         return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
     }
 };
 
+}  // namespace
 }  // namespace leanto

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "half.h"
+#include "table.h"
 
 namespace leanto {
 
@@ -20,6 +21,9 @@ struct Portable {
     struct Ints {
         int32_t at[8];
     };
+    using Operand = Bytes;  // a strip of the vector, made ready for products
+    static constexpr size_t kColumns = 32;  // of a full strip; narrower ones are filled with zeros
+    static constexpr int kTokens = 1;       // vectors multiplied at once, as registers allow
 
     template <class F> static Floats floats(F f) {
         Floats r;
@@ -97,12 +101,13 @@ struct Portable {
     }
 
     static Ints zero_ints() { return {}; }
-    static Bytes load_bytes(const void* p) {
+    static void prefetch(const void*) {}
+    static Bytes load_bytes(const void* p, Width<32>) {
         Bytes r;
         std::memcpy(r.at, p, 32);
         return r;
     }
-    static void store_bytes(void* p, Bytes x) { std::memcpy(p, x.at, 32); }
+    static void store_bytes(void* p, Bytes x, Width<32>) { std::memcpy(p, x.at, 32); }
     static Bytes broadcast16(const int8_t* p) {
         return bytes([&](int i) { return p[i & 15]; });
     }
@@ -115,9 +120,6 @@ struct Portable {
     static Bytes exclusive_or(Bytes x, Bytes y) {
         return bytes([&](int i) { return x.at[i] ^ y.at[i]; });
     }
-    static Bytes magnitude(Bytes x) {
-        return bytes([&](int i) { return int8_t(x.at[i]) < 0 ? -x.at[i] : x.at[i]; });
-    }
     // Bits [Shift, Shift + Width) of each byte, or of the byte and the one that follows it in the stream.
     template <int Shift, int Width> static Bytes slice(Bytes x) {
         return bytes([&](int i) { return (x.at[i] >> Shift) & ((1 << Width) - 1); });
@@ -125,15 +127,20 @@ struct Portable {
     template <int Shift, int Width> static Bytes slice(Bytes x, Bytes next) {
         return bytes([&](int i) { return (x.at[i] >> Shift | next.at[i] << (8 - Shift)) & ((1 << Width) - 1); });
     }
-    // sum + w · x in eight partial sums; `magnitude` is |x|, and neither x nor w holds -128.
-    static Ints dot(Ints sum, Bytes /*magnitude*/, Bytes x, Bytes w) {
+    // sum + w · x in partial sums; neither x nor w holds -128. A set whose instructions want unsigned weights adds kBias to each, in the
+    // table A or by `biased`, and gathers in `offset` what that adds to every sum.
+    static constexpr int kBias = 0;
+    static Bytes biased(Bytes w) { return w; }
+    static Operand operand(Bytes x) { return x; }
+    static Ints offset(Ints sum, Operand) { return sum; }
+    static Ints dot(Ints sum, Operand x, Bytes w) {
         for (int i = 0; i < 32; ++i) sum.at[i % 8] += int16_t(int8_t(x.at[i])) * int16_t(int8_t(w.at[i]));
         return sum;
     }
-    static void store_sums(int32_t* y, const Ints (&sums)[8]) {
-        for (int i = 0; i < 8; ++i) y[i] = sum_ints(sums[i]);
+    static void store_sums(int32_t* y, const Ints (&sums)[8], Ints offset) {
+        for (int i = 0; i < 8; ++i) y[i] = sum_ints(sums[i], offset);
     }
-    static int32_t sum_ints(Ints x) {
+    static int32_t sum_ints(Ints x, Ints /*offset*/) {
         int32_t s = 0;
         for (int i = 0; i < 8; ++i) s += x.at[i];
         return s;

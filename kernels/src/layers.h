@@ -1,4 +1,5 @@
-// The element-wise parts of a decoder layer: activation quantization, RMSNorm, rotary position embedding, gated MLP, residual sums.
+// The element-wise parts of a decoder layer: activation quantization, RMSNorm, rotary position embedding, gated MLP,
+// soft caps, residual sums.
 #pragma once
 
 #include <cmath>
@@ -65,12 +66,32 @@ template <class L> void rope(float* x, size_t head_dim, const float* cosine, con
     });
 }
 
-template <class L> void gated_mlp(float* gate, const float* up, size_t n) {
+// gate = gate · up / (1 + exp(-sharpness(gate))): the logistic function of what the activation makes of the gate.
+template <class L, class Sharpness> void gated_mlp(float* gate, const float* up, size_t n, Sharpness sharpness) {
     const auto one = L::broadcast(1.0f), zero = L::broadcast(0.0f);
     each_lane<L>(n, [&](size_t i, size_t width) {
         const auto g = load_lane<L>(gate + i, width);
-        const auto silu = L::divide(g, L::add(one, L::exp(L::subtract(zero, g))));
-        store_lane<L>(gate + i, L::multiply(silu, load_lane<L>(up + i, width)), width);
+        const auto active = L::divide(g, L::add(one, L::exp(L::subtract(zero, sharpness(g)))));
+        store_lane<L>(gate + i, L::multiply(active, load_lane<L>(up + i, width)), width);
+    });
+}
+
+template <class L> void gated_silu(float* gate, const float* up, size_t n) {
+    gated_mlp<L>(gate, up, n, [](auto g) { return g; });
+}
+
+// GELU by its tanh approximation: (1 + tanh u) / 2 is the logistic function of 2u, u = sqrt(2 / pi) (g + 0.044715 g^3).
+template <class L> void gated_gelu(float* gate, const float* up, size_t n) {
+    const auto linear = L::broadcast(1.5957691216f), cubic = L::broadcast(1.5957691216f * 0.044715f);
+    gated_mlp<L>(gate, up, n, [&](auto g) { return L::multiply(g, L::multiply_add(L::multiply(g, g), cubic, linear)); });
+}
+
+// x = cap · tanh(x / cap), the tanh from an exponential.
+template <class L> void softcap(float* x, size_t n, float cap) {
+    const auto one = L::broadcast(1.0f), two = L::broadcast(2.0f), most = L::broadcast(cap), steep = L::broadcast(2.0f / cap);
+    each_lane<L>(n, [&](size_t i, size_t width) {
+        const auto e = L::exp(L::multiply(load_lane<L>(x + i, width), steep));
+        store_lane<L>(x + i, L::multiply(most, L::subtract(one, L::divide(two, L::add(e, one)))), width);
     });
 }
 

@@ -2,7 +2,6 @@
 #include "model.h"
 
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -26,10 +25,7 @@ void Cache::truncate(size_t length) {
     length_ = length;
 }
 
-Model::Model(const ModelConfig& config, const Parts& parts) : config_(config), weights_(parts, config), frequencies_(config.head_dim / 2) {
-    for (size_t i = 0; i < frequencies_.size(); ++i)
-        frequencies_[i] = static_cast<float>(1.0 / std::pow(static_cast<double>(config.rope_theta), 2.0 * i / config.head_dim));
-}
+Model::Model(const ModelConfig& config, const Parts& parts) : config_(config), weights_(parts, config) {}
 
 void Model::prefill(Cache& cache, std::span<const int32_t> ids, int threads, float* out) const {
     const std::lock_guard lock(cache.in_use_);

@@ -1,10 +1,9 @@
-// A Llama-architecture decoder over compressed weights: prefill, logits and the decode step. Knows nothing of Python, files or text.
+// A decoder over compressed weights: prefill, logits and the decode step. Knows nothing of Python, files or text.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "cache.h"
 #include "sampling.h"
@@ -35,7 +34,6 @@ class Model {
     friend class Forward;
     ModelConfig config_;
     Weights weights_;
-    std::vector<float> frequencies_;  // (head_dim / 2,) radians for each position
 };
 
 }  // namespace leanto

@@ -8,6 +8,7 @@
 namespace leanto {
 
 constexpr size_t kColumnLanes = 32;  // columns are padded to this
+template <size_t Columns> struct Width {};  // of a strip of columns that one vector holds
 constexpr size_t kRowGroup = 8;      // rows of a trellis matrix are padded to this
 constexpr size_t kMostColumns = 1 << 17;  // of int8 codes: 2^17 · 127 · 127 still fits an int32 sum
 constexpr size_t kBlockRows = 256;   // a tail-biting block of the trellis
@@ -54,12 +55,15 @@ struct Kernels {
     void (*rotate_transpose)(const Rotation& r, const float* x, float* y, float* scratch);  // y = R^T x; y may be x
 
     void (*rms_norm)(const float* x, const float* weight, float epsilon, size_t n, float* y);
-    void (*rope)(float* x, size_t head_dim, const float* cosine, const float* sine);  // one head in place; tables of head_dim / 2
-    void (*gated_mlp)(float* gate, const float* up, size_t n);                        // gate = silu(gate) * up
+    void (*rope)(float* x, size_t head_dim, const float* cosine, const float* sine);  // x (head_dim,) in place; tables of head_dim / 2
+    void (*gated_silu)(float* gate, const float* up, size_t n);                       // gate = silu(gate) * up
+    void (*gated_gelu)(float* gate, const float* up, size_t n);                       // gate = gelu(gate) * up, its tanh approximation
+    void (*softcap)(float* x, size_t n, float cap);                                   // x = cap * tanh(x / cap)
     void (*add)(float* y, const float* x, size_t n);
-    // One query head over `keys` positions that lie `stride` floats apart; `scores` is scratch for `keys` floats.
-    void (*attend)(const float* query, const float* key, const float* value, size_t keys, size_t stride, size_t head_dim, float* scores,
-                   float* out);
+    // One query head over `keys` positions that lie `stride` floats apart, its products with them scaled and, if cap > 0, soft-capped;
+    // `scores` is scratch for `keys` floats.
+    void (*attend)(const float* query, const float* key, const float* value, size_t keys, size_t stride, size_t head_dim, float scale,
+                   float cap, float* scores, float* out);
     // total = sum exp(x - max), moment = sum exp(x - max) (x - max).
     void (*softmax_sums)(const float* x, size_t n, float max, double* total, double* moment);
 };
@@ -67,6 +71,9 @@ struct Kernels {
 const Kernels& portable_kernels();
 #ifdef LEANTO_AVX2
 const Kernels& avx2_kernels();
+#endif
+#ifdef LEANTO_AVX512
+const Kernels& avx512_kernels();
 #endif
 
 const Kernels& kernels();           // the chosen set; throws std::invalid_argument if LEANTO_ISA names none

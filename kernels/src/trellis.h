@@ -28,7 +28,7 @@ template <class L, Coding C, int Bits> struct GroupStream {
     }
 };
 
-// The Width bits that start at Bit, for 32 columns.
+// The Width bits that start at Bit, for a strip of columns.
 template <class L, int Bit, int Width, size_t Span> typename L::Bytes slice_at(const typename L::Bytes (&stream)[Span]) {
     if constexpr (Bit % 8 + Width <= 8) {
         return L::template slice<Bit % 8, Width>(stream[Bit / 8]);
@@ -37,7 +37,7 @@ template <class L, int Bit, int Width, size_t Span> typename L::Bytes slice_at(c
     }
 }
 
-// The window that starts at Bit, looked up for 32 columns. Trellis: A[w0 ^ w8] + B[w4 ^ (w8 << 1)], the shift kept to 4 bits by the
+// The window that starts at Bit, looked up for a strip of columns. Trellis: A[w0 ^ w8] + B[w4 ^ (w8 << 1)], the shift kept to 4 bits by the
 // look-up; additive: A[w0] + B[w4]; scalar: A[the row's own bits].
 template <class L, Coding C, int Bits, int Bit, size_t Span>
 typename L::Bytes window_values(const typename L::Bytes (&stream)[Span], typename L::Bytes a, typename L::Bytes b) {
@@ -54,35 +54,50 @@ typename L::Bytes window_values(const typename L::Bytes (&stream)[Span], typenam
     }
 }
 
-// Calls each(row, values) for the eight rows of a group in the 32 columns that start at `column`.
-template <class L, Coding C, int Bits, class Each>
-void each_row(const GroupStream<L, C, Bits>& stream, size_t column, typename L::Bytes a, typename L::Bytes b, Each each) {
+// The two tables, A with a bias on every value that comes out.
+template <class L> struct Tables {
+    typename L::Bytes a, b;
+
+    Tables(const TrellisCodes& w, int bias) : b(L::broadcast16(w.tables + 16)) {
+        int8_t biased[16];
+        for (int i = 0; i < 16; ++i) biased[i] = int8_t(w.tables[i] + bias);
+        a = L::broadcast16(biased);
+    }
+};
+
+// Calls each(row, values) for the eight rows of a group in the strip of columns that starts at `column`.
+template <class L, Coding C, int Bits, class Strip, class Each>
+void each_row(const GroupStream<L, C, Bits>& stream, const Tables<L>& tables, size_t column, Strip strip, Each each) {
     constexpr size_t kSpan = GroupStream<L, C, Bits>::kSpan;
+    const auto a = tables.a, b = tables.b;
     typename L::Bytes bytes[kSpan];
-    for (size_t i = 0; i < kSpan; ++i) bytes[i] = L::load_bytes(stream.at[i] + column);
+    for (size_t i = 0; i < kSpan; ++i) bytes[i] = L::load_bytes(stream.at[i] + column, strip);
     [&]<int... Row>(std::integer_sequence<int, Row...>) {
         (each(Row, window_values<L, C, Bits, Bits * Row>(bytes, a, b)), ...);
     }(std::make_integer_sequence<int, kRowGroup>{});
 }
 
-template <class L, Coding C, int Bits> void decode_group(const TrellisCodes& w, size_t row, int8_t* out) {
+template <class L, Coding C, int Bits> void decode_group(const TrellisCodes& w, size_t row, int bias, int8_t* out) {
     const GroupStream<L, C, Bits> stream(w, row);
-    const auto a = L::broadcast16(w.tables), b = L::broadcast16(w.tables + 16);
-    for (size_t c = 0; c < w.columns; c += kColumnLanes)
-        each_row<L, C, Bits>(stream, c, a, b, [&](int r, typename L::Bytes values) { L::store_bytes(out + r * w.columns + c, values); });
+    const Tables<L> tables(w, bias);
+    each_strip<L>(w.columns, [&](size_t c, auto strip) {
+        each_row(stream, tables, c, strip, [&](int r, typename L::Bytes values) { L::store_bytes(out + r * w.columns + c, values, strip); });
+    });
 }
 
 template <class L, Coding C, int Bits> void multiply_group(const TrellisCodes& w, size_t row, const int8_t* x, int32_t* y) {
     const GroupStream<L, C, Bits> stream(w, row);
-    const auto a = L::broadcast16(w.tables), b = L::broadcast16(w.tables + 16);
-    typename L::Ints sums[kRowGroup];
+    const Tables<L> tables(w, L::kBias);
+    const size_t ahead = 2 * kRowGroup * Bits / 8 * w.columns;  // two groups of rows: the hardware loses the thread at each row's end
+    typename L::Ints sums[kRowGroup], offset = L::zero_ints();
     for (auto& sum : sums) sum = L::zero_ints();
-    for (size_t c = 0; c < w.columns; c += kColumnLanes) {
-        const auto values = L::load_bytes(x + c), magnitude = L::magnitude(values);
-        each_row<L, C, Bits>(stream, c, a, b,
-                             [&](int r, typename L::Bytes weights) { sums[r] = L::dot(sums[r], magnitude, values, weights); });
-    }
-    L::store_sums(y, sums);
+    each_strip<L>(w.columns, [&](size_t c, auto strip) {
+        for (int i = 0; i < Bits; ++i) L::prefetch(stream.at[i] + c + ahead);
+        const auto values = L::operand(L::load_bytes(x + c, strip));
+        offset = L::offset(offset, values);
+        each_row(stream, tables, c, strip, [&](int r, typename L::Bytes weights) { sums[r] = L::dot(sums[r], values, weights); });
+    });
+    L::store_sums(y, sums, offset);
 }
 
 // Calls call<C, Bits>() for what w says at run time.
@@ -110,8 +125,8 @@ void trellis_product(const TrellisCodes& w, const int8_t* x, size_t tokens, size
             if (tokens == 1) {
                 multiply_group<L, C, Bits>(w, row, x, y + (row - first));
             } else {  // decode once for all tokens
-                decode_group<L, C, Bits>(w, row, tile);
-                int8_product<L>(tile, w.columns, x, tokens, 0, kRowGroup, y + (row - first), stride);
+                decode_group<L, C, Bits>(w, row, L::kBias, tile);
+                int8_rows<L, kRowGroup, true>(tile, w.columns, x, tokens, y + (row - first), stride);
             }
         }
     });
@@ -119,7 +134,7 @@ void trellis_product(const TrellisCodes& w, const int8_t* x, size_t tokens, size
 
 template <class L> void trellis_decode(const TrellisCodes& w, size_t first, size_t last, int8_t* out) {
     with_form<L>(w, [&]<Coding C, int Bits>() {
-        for (size_t row = first; row < last; row += kRowGroup) decode_group<L, C, Bits>(w, row, out + (row - first) * w.columns);
+        for (size_t row = first; row < last; row += kRowGroup) decode_group<L, C, Bits>(w, row, 0, out + (row - first) * w.columns);
     });
 }
 

@@ -1,30 +1,33 @@
-// The weights of a Llama-architecture model, checked and ready to multiply.
+// The weights of a decoder, checked and ready to multiply.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "config.h"
 #include "matrix.h"
 #include "tensor.h"
 
 namespace leanto {
 
-struct ModelConfig {
-    size_t hidden_size, intermediate_size, num_layers, num_heads, num_kv_heads, head_dim, vocab_size;
-    float rms_norm_eps, rope_theta;
-    bool tie_embeddings;
-
-    size_t query_size() const { return num_heads * head_dim; }
-    size_t kv_size() const { return num_kv_heads * head_dim; }
-    void check() const;  // throws std::invalid_argument
+// A matrix and what is added to its products.
+struct Linear {
+    Matrix matrix;
+    std::vector<float> bias;  // empty: nothing
 };
 
 struct Layer {
-    Layer(const Parts& parts, const ModelConfig& config, const std::string& prefix, Rotations& rotations);
-
-    std::vector<float> attention_norm, mlp_norm;
-    Matrix query, key, value, output, gate, up, down;
+    std::vector<float> attention_norm, mlp_norm;                // of what goes in
+    std::vector<float> attention_output_norm, mlp_output_norm;  // of what comes out; empty: none
+    std::vector<float> query_norm, key_norm;                    // of each head; empty: none
+    std::vector<Linear> query_key_value;                        // three, or one with the rows of all
+    Linear output;
+    std::vector<Linear> gate_up;  // two, or one with the rows of both
+    Linear down;
+    std::optional<size_t> rope;  // which of the config's; none: this layer does not encode positions
+    size_t window;               // the latest tokens that it sees
 };
 
 struct Weights {
@@ -36,8 +39,12 @@ struct Weights {
         size_t largest = measure(embedding);
         const auto see = [&](const Matrix& m) { largest = std::max(largest, static_cast<size_t>(measure(m))); };
         if (untied_head) see(*untied_head);
-        for (const Layer& l : layers)
-            for (const Matrix* m : {&l.query, &l.key, &l.value, &l.output, &l.gate, &l.up, &l.down}) see(*m);
+        for (const Layer& l : layers) {
+            for (const Linear& linear : l.query_key_value) see(linear.matrix);
+            for (const Linear& linear : l.gate_up) see(linear.matrix);
+            see(l.output.matrix);
+            see(l.down.matrix);
+        }
         return largest;
     }
 

@@ -140,7 +140,8 @@ def test_a_model_without_a_schema_makes_no_calls(engine: Engine) -> None:
         ("model_type", "mamba", UnsupportedModelError),
         ("hidden_act", "gelu", UnsupportedModelError),
         ("rope_parameters", {"rope_type": "yarn"}, UnsupportedModelError),
-        ("rope_parameters", {"type": "linear", "factor": 2.0}, UnsupportedModelError),
+        ("rope_parameters", {"type": "dynamic", "factor": 2.0}, UnsupportedModelError),
+        ("rope_parameters", {"type": "linear", "factor": 0}, ArtifactError),
         ("rope_parameters", ["yarn"], UnsupportedModelError),
         ("model_type", "x" * 10_000, UnsupportedModelError),
         ("hidden_size", 1 << 40, ArtifactError),
@@ -187,11 +188,21 @@ def test_a_prefix_that_is_not_text_is_refused(engine: Engine) -> None:
 
 def test_damaged_weights_are_named_when_they_show(tmp_path: Path) -> None:
     weights = dense_weights()
-    weights["model.norm.weight"][:] = np.nan
+    weights["model.layers.0.mlp.up_proj.weight"][:] = np.nan
     path = write_plain(tmp_path / "plain")
     save_file(weights, path / "model.safetensors")
+    engine = leanto_edge.load(path)
     with pytest.raises(ArtifactError, match=r"not finite.*fetch the artifact again"):
-        leanto_edge.load(path).complete(greedy("the cat", 3))
+        engine.complete(greedy("the cat", 3))
+
+
+def test_a_norm_that_is_not_finite_is_refused_at_once(tmp_path: Path) -> None:
+    weights = dense_weights()
+    weights["model.norm.weight"][5] = np.inf
+    path = write_plain(tmp_path / "plain")
+    save_file(weights, path / "model.safetensors")
+    with pytest.raises(ArtifactError, match=r"in model\.norm\.weight that is not finite"):
+        leanto_edge.load(path)
 
 
 def test_a_schema_that_the_manifest_does_not_list_is_not_used(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from leanto_edge.errors import ArtifactError
-from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer
+from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer, begins_with_bos
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +109,19 @@ def test_a_damaged_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a readable tokenizer") as caught:
         Tokenizer(path, None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "begins"),
+    [
+        ({}, True),
+        ({"bos_token": "<s>"}, True),
+        ({"bos_token": None, "tokenizer_class": "PreTrainedTokenizerFast"}, False),
+        ({"bos_token": "<s>", "add_bos_token": False, "tokenizer_class": "LlamaTokenizer"}, False),
+        ({"bos_token": "<s>", "add_bos_token": True, "tokenizer_class": "GPT2Tokenizer"}, True),
+        ({"bos_token": "<s>", "tokenizer_class": "GPT2TokenizerFast"}, False),
+        ({"add_bos_token": None, "tokenizer_class": 3}, True),
+    ],
+)
+def test_texts_begin_with_bos_where_the_tokenizers_settings_say_so(settings: dict[str, object], begins: bool) -> None:
+    assert begins_with_bos(settings) is begins

@@ -25,6 +25,31 @@ def test_attention_stays_within_its_bound(n: int, past: int, kv: int, group: int
     assert error <= reference.ATTENTION_BOUND * max(1.0, scale) * np.abs(value).max()
 
 
+@given(
+    st.integers(1, 6), st.integers(0, 40), st.integers(1, 40), st.sampled_from([0.05, 1.0]), st.sampled_from([0.0, 0.5, 50.0]),
+    st.integers(0, 50), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_scaled_capped_and_windowed_attention_stays_within_its_bound(
+    n: int, past: int, dimension: int, scale: float, softcap: float, window: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    query, key, value = (rng.standard_normal((size, 2, dimension)).astype(np.float32) for size in (n, past + n, past + n))
+    more = {"scale": scale, "softcap": softcap, "window": window}
+    error = np.abs(kernels.attention(query, key, value, **more) - reference.attention(query, key, value, **more)).max()  # type: ignore[arg-type]
+    assert error <= reference.ATTENTION_BOUND * max(1.0, softcap) * np.abs(value).max()
+
+
+def test_a_query_does_not_see_what_lies_behind_its_window() -> None:
+    rng = np.random.default_rng(3)
+    query, key, value = (rng.standard_normal((5, 2, 16)).astype(np.float32) for _ in range(3))
+    before = kernels.attention(query, key, value, window=2)
+    key[:3], value[:3] = 100, -100
+    after = kernels.attention(query, key, value, window=2)
+    np.testing.assert_array_equal(after[4], before[4])
+    assert not np.array_equal(after[3], before[3])
+
+
 def test_a_query_does_not_see_the_future() -> None:
     rng = np.random.default_rng(3)
     query, key, value = (rng.standard_normal((5, 2, 16)).astype(np.float32) for _ in range(3))

@@ -40,18 +40,32 @@ def test_position_zero_turns_nothing() -> None:
     np.testing.assert_array_equal(kernels.rope(x, 0, 10000.0), x)
 
 
-@given(SIZES, SEEDS, st.sampled_from([0.1, 1.0, 30.0, 1e4]))
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+@given(size=SIZES, seed=SEEDS, scale=st.sampled_from([0.1, 1.0, 30.0, 1e4]))
 @settings(max_examples=60, deadline=None)
-def test_gated_mlp_stays_within_its_bound(size: int, seed: int, scale: float) -> None:
+def test_gated_mlp_stays_within_its_bound(activation: str, size: int, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     gate, up = ((rng.standard_normal(size) * scale).astype(np.float32) for _ in range(2))
     with np.errstate(over="ignore"):
-        oracle = reference.gated_mlp(gate, up)
-    assert (np.abs(kernels.gated_mlp(gate, up) - oracle) <= reference.GATED_MLP_BOUND * np.abs(gate * up)).all()
+        oracle = reference.gated_mlp(gate, up, activation)
+    assert (np.abs(kernels.gated_mlp(gate, up, activation) - oracle) <= reference.GATED_MLP_BOUND * np.abs(gate * up)).all()
 
 
-def test_not_a_number_passes_through_the_gate() -> None:
-    assert np.isnan(kernels.gated_mlp(np.full(9, np.nan, np.float32), np.ones(9, np.float32))).all()
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+def test_not_a_number_passes_through_the_gate(activation: str) -> None:
+    assert np.isnan(kernels.gated_mlp(np.full(9, np.nan, np.float32), np.ones(9, np.float32), activation)).all()
+
+
+@given(SIZES, SEEDS, st.sampled_from([1e-3, 1.0, 30.0, 1e6]), st.sampled_from([0.5, 30.0]))
+@settings(max_examples=60, deadline=None)
+def test_a_softcap_stays_within_its_bound(size: int, seed: int, scale: float, cap: float) -> None:
+    x = (np.random.default_rng(seed).standard_normal(size) * scale).astype(np.float32)
+    assert np.abs(kernels.softcap(x, cap) - reference.softcap(x, cap)).max() <= reference.SOFTCAP_BOUND * cap
+
+
+def test_not_a_number_passes_through_the_softcap_and_infinity_does_not() -> None:
+    x = np.array([np.nan, np.inf, -np.inf], np.float32)
+    np.testing.assert_array_equal(kernels.softcap(x, 30.0), np.array([np.nan, 30, -30], np.float32))
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -61,3 +75,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         kernels.rope(np.zeros((1, 1, 3), np.float32), 0, 10000.0)
     with pytest.raises(ValueError):
         kernels.gated_mlp(np.zeros(3, np.float32), np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="silu or gelu"):
+        kernels.gated_mlp(np.zeros(3, np.float32), np.zeros(3, np.float32), "relu")
+    with pytest.raises(ValueError, match="positive"):
+        kernels.softcap(np.zeros(3, np.float32), 0.0)

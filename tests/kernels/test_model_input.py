@@ -123,6 +123,33 @@ def test_a_config_that_does_not_fit_is_refused(build: Callable[..., Any], key: s
         parts.model()
 
 
+TABLE = {"frequencies": [1.0, 0.5, 0.1, 0.05, 0.01]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("ropes", [], "at least one"), ("ropes", [TABLE, {"frequencies": [1.0]}], "same number"),
+        ("ropes", [{"frequencies": [1.0] * 6}], "within"),
+        ("ropes", [{**TABLE, "long_frequencies": [1.0]}], "as many"), ("ropes", [{"frequencies": [np.nan] * 5}], "finite"),
+        ("ropes", [{**TABLE, "scale": 0.0}], "scale of a rope"), ("ropes", [{}], "rope: frequencies is missing"),
+        ("ropes", 3, "ropes has the wrong type"),
+        ("ropes", [{**TABLE, "original_length": -1}], "original_length has the wrong type"), ("layer_ropes", [0], "layer_ropes"),
+        ("layer_ropes", [0, 1], "layer_ropes"), ("layer_ropes", [0, -2], "layer_ropes"), ("layer_windows", [3], "layer_windows"),
+        ("layer_windows", [3, -1], "layer_windows"), ("attention_scale", 0.0, "attention_scale"), ("attention_softcap", -1.0, "softcap"),
+        ("logit_softcap", np.inf, "softcap"), ("embedding_scale", np.nan, "embedding_scale"), ("norm_offset", np.inf, "norm_offset"),
+        ("activation", "relu", "silu or gelu"), ("head_norms", 1, "head_norms has the wrong type"), ("fused_projections", True, "qkv_proj"),
+        ("qkv_bias", True, "q_proj.bias is missing"), ("output_bias", True, "o_proj.bias is missing"),
+        ("mlp_bias", True, "gate_proj.bias is missing"),
+        ("head_norms", True, "q_norm.weight is missing"), ("sandwich_norms", True, "pre_feedforward_layernorm.weight is missing"),
+    ],
+)  # fmt: skip
+def test_what_differs_from_a_plain_llama_is_checked_too(build: Callable[..., Any], key: str, value: Any, reason: str) -> None:
+    parts = build()
+    parts.config[key] = value
+    refused(parts, reason)
+
+
 def test_a_missing_config_key_is_named(build: Callable[..., Any]) -> None:
     for key in build().config:
         parts = build()
@@ -224,5 +251,5 @@ def test_codes_whose_sums_could_overflow_are_refused(build: Callable[..., Any]) 
 
 
 def test_an_unknown_instruction_set_is_refused() -> None:
-    with pytest.raises(ValueError, match="avx2 or scalar"):
+    with pytest.raises(ValueError, match="avx512, avx2 or scalar"):
         kernels.set_isa("mmx")

@@ -36,6 +36,13 @@ def restore_weight(w: Floats, in_seed: int, out_seed: int) -> Floats:
     return np.ascontiguousarray(leanto_kernels.rotate_transpose(np.ascontiguousarray(w.T), out_seed).T) if out_seed else w
 
 
+def input_directions(channels: NDArray[np.intp], cols: int, in_seed: int) -> Floats:
+    """Where the unit vectors of some input channels (k,) lie after the rotation, in rows (k, cols)."""
+    units = np.zeros((len(channels), cols), np.float32)
+    units[np.arange(len(channels)), channels] = 1
+    return leanto_kernels.rotate(units, in_seed) if in_seed and len(units) else units
+
+
 def rotate_hessian(h: NDArray[np.float64], in_seed: int) -> NDArray[np.float64]:
     """R_in H R_inᵀ for h (n, n), scaled to a mean diagonal of 1 first (the kernels rotate in float32)."""
     scale = float(np.trace(h)) / len(h) or 1.0

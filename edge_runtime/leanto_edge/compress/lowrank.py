@@ -1,26 +1,92 @@
-"""The low-rank term L·R of W ≈ Q + L·R: the best approximation of a given rank under the Hessian, in float16.
+"""The low-rank term L·R of W ≈ Q + L·R: row spaces to choose from, and L·R fitted and rounded before Q, which absorbs the rounding.
 
-It is fitted and rounded before Q, which then absorbs the rounding. Knows nothing of codes.
+LDLQ spreads Q's error evenly over the directions of the Hessian, in proportion to |W - LR|². So a good row space takes energy out of
+W, or (where L is solved again behind Q) directions out of the Hessian. Knows nothing of codes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-Halves = NDArray[np.float16]
+from leanto_edge.compress.factor_rounding import Factors, round_left, round_right
+from leanto_edge.layout import MatrixSpec
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
-def fit_low_rank(w: NDArray[np.float32], h: NDArray[np.float64], rank: int) -> tuple[Halves, Halves]:
-    """L (m, rank), R (rank, n) float16 with least tr((W - LR) H (W - LR)ᵀ) for w (m, n), h (n, n) positive definite.
+def fit_low_rank(w: Floats, h: Doubles, rank: int) -> tuple[Doubles, Doubles]:
+    """L (m, rank), R (rank, n) with least tr((W - LR) H (W - LR)ᵀ) for w (m, n), h (n, n) positive definite.
 
     With H = C Cᵀ the optimum is the truncated SVD of W C, taken back by C⁻¹; the singular values go half to each side.
     """
-    if rank == 0:
-        return np.zeros((len(w), 0), np.float16), np.zeros((0, w.shape[1]), np.float16)
     root = np.linalg.cholesky(h)
     u, s, vt = np.linalg.svd(w.astype(np.float64) @ root, full_matrices=False)
     size = np.sqrt(s[:rank])
-    left = u[:, :rank] * size
-    right = np.linalg.solve(root.T, (vt[:rank] * size[:, None]).T).T
-    return left.astype(np.float16), right.astype(np.float16)
+    return u[:, :rank] * size, np.linalg.solve(root.T, (vt[:rank] * size[:, None]).T).T
+
+
+def row_spaces(w: Floats, h: Doubles, channels: Floats, rank: int) -> Mapping[str, Doubles]:
+    """Row spaces for R, (rank, n) with orthonormal rows, by name.
+
+    weight: the right singular vectors of W. data: those of the best L·R under H. hessian: H's largest eigenvectors. outlier: half
+    of the rank for the loudest input channels (unit vectors `channels` (k, n), the loudest first; ODLRI), the rest for the weight.
+    """
+    half = min(rank // 2, len(channels))
+    loud = channels[:half].astype(np.float64)
+    rest = w - (w @ loud.T) @ loud
+    return {
+        "weight": _leading(w, rank),
+        "data": _orthonormal(fit_low_rank(w, h, rank)[1]),
+        "hessian": np.linalg.eigh(h)[1][:, ::-1][:, :rank].T,
+        "outlier": _orthonormal(np.concatenate([loud, _leading(rest, rank - half)])),
+    }
+
+
+def solve_left(w: Floats, metric: Doubles | None, right: NDArray[np.floating]) -> tuple[Doubles, Doubles]:
+    """L (m, r) with least tr((W - LR) M (W - LR)ᵀ) for a fixed R (r, n), and the Gram matrix R M Rᵀ; `metric` None: the identity."""
+    wide = right.astype(np.float64)
+    met = wide if metric is None else wide @ metric
+    gram = met @ wide.T
+    ridge = 1e-10 * np.trace(gram) / len(gram) or 1.0
+    left: Doubles = np.linalg.solve(gram + ridge * np.eye(len(gram)), met @ w.T.astype(np.float64)).T
+    return left, gram
+
+
+def round_factors(w: Floats, rows: Doubles, metric: Doubles | None, spec: MatrixSpec) -> Factors:
+    """L·R as stored, fitted to w (m, n) in the row space `rows` (r, n): R rounded, L solved for it under `metric`, L rounded."""
+    left, _ = solve_left(w, metric, rows)
+    right, sizes = balanced(left, rows)
+    tensors, stored_right = round_right(right, sizes, spec)
+    left, gram = solve_left(w, metric, stored_right)
+    more, stored_left = round_left(left, gram, spec)
+    return Factors(tensors | more, stored_left, stored_right)
+
+
+def refit_left(w: Floats, factors: Factors, metric: Doubles, spec: MatrixSpec) -> Factors:
+    """`factors` with another L, solved for w (m, n) under `metric` and rounded; R stays."""
+    left, gram = solve_left(w, metric, factors.right)
+    tensors, stored_left = round_left(left, gram, spec)
+    return Factors({**factors.tensors, **tensors}, stored_left, factors.right)
+
+
+def balanced(left: Doubles, rows: Doubles) -> tuple[Doubles, Doubles]:
+    """R (r, n) with the product of left (m, r) and rows (r, n), its rows orthogonal and as long as the columns of L; and their lengths²."""
+    basis, triangle = np.linalg.qr(rows.T)
+    _, s, vt = np.linalg.svd(np.linalg.qr(left)[1] @ triangle.T)
+    return np.sqrt(s)[:, None] * (vt @ basis.T), s
+
+
+def _leading(w: NDArray[np.floating], rank: int) -> Doubles:
+    """The first `rank` right singular vectors, in rows."""
+    wide = w.astype(np.float64)
+    if len(wide) >= wide.shape[1]:
+        return np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :rank].T
+    return np.linalg.svd(wide, full_matrices=False)[2][:rank]
+
+
+def _orthonormal(rows: Doubles) -> Doubles:
+    return np.linalg.qr(rows.T)[0].T

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-import leanto_kernels
-from leanto_edge.compress.incoherence import restore_weight, rotate_hessian, rotate_weight
-from leanto_edge.compress.ldlq import Rounded, best_scales, ldlq, sweep, unit_lower
-from leanto_edge.compress.lowrank import fit_low_rank
-from leanto_edge.compress.rounding import Int8Rounder, Rounder, TrellisRounder, fits_float16, int8_scales, stored_scales, trellis_scales
-from leanto_edge.layout import BLOCK, COLUMN_GROUP, MatrixSpec, padded
+from leanto_edge.compress.coding import code_tensors, decoded, encode, refine
+from leanto_edge.compress.incoherence import restore_weight
+from leanto_edge.compress.lowrank import refit_left
+from leanto_edge.compress.plan import Plan, Problem, best_plans
+from leanto_edge.factors import dense_factors
+from leanto_edge.layout import MatrixSpec
 from leanto_edge.tensor_file import Array
 
 Floats = NDArray[np.float32]
-
-DAMPING = 0.01  # of the Hessian's mean diagonal, added to its diagonal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +43,18 @@ def compress_matrix(
     """Compress w (m, n) under the Hessian h (n, n) as `spec` says; blocks of 256 rows run in parallel on `executor`.
 
     `importance` (m,): how much each row's error counts (None: all the same); of use only where rows are not rotated.
+    Raises ValueError for sizes that differ from `spec` and for numbers that are not finite.
     """
-    h = rotate_hessian(h, spec.in_seed)
-    h[np.diag_indices_from(h)] += DAMPING
-    rotated = rotate_weight(w, spec.in_seed, spec.out_seed)
-    left, right = fit_low_rank(rotated, h, spec.rank)
-    residual: Floats = np.subtract(rotated, left.astype(np.float32) @ right.astype(np.float32), dtype=np.float32)
-    lower, wide = unit_lower(h), h.astype(np.float32)
+    problem = Problem.rotated(w, h, spec)
     importance = np.ones(len(w), np.float32) if importance is None else importance
+    plans = best_plans(problem, spec)
+    return min((_carry_out(problem, plan, spec, sweeps, executor, importance) for plan in plans), key=lambda found: found.error)
 
-    def rows(top: int) -> tuple[Rounded, Floats]:
-        block = slice(top, top + BLOCK)
-        return _compress_rows(residual[block], wide, lower, spec, sweeps, importance[block])
 
-    parts = list(executor.map(rows, range(0, len(w), BLOCK)))
-    tensors = _tensors(spec, parts)
-    if spec.rank:
-        tensors |= {"left": left, "right": right}
-    error = rotated - _rotated_weight(spec, tensors)
-    return CompressedMatrix(spec, tensors, _energy(error, wide) / (_energy(rotated, wide) or 1.0))
+def predicted_error(w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> float:
+    """The error that `compress_matrix` may be expected to find, by the theory of LDLQ: no column is rounded. ValueError as there."""
+    problem = Problem.rotated(w, h, spec)
+    return min(plan.error for plan in best_plans(problem, spec))
 
 
 def decompress_matrix(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
@@ -73,45 +64,18 @@ def decompress_matrix(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
     return restore_weight(_rotated_weight(spec, tensors), spec.in_seed, spec.out_seed)
 
 
-def _compress_rows(w: Floats, h: Floats, lower: Floats, spec: MatrixSpec, sweeps: int, importance: Floats) -> tuple[Rounded, Floats]:
-    """One block of rows: codes and scales."""
-    columns = np.ascontiguousarray(w.T)
-    rounder = _rounder(spec, int8_scales(w) if spec.kind == "int8" else trellis_scales(w, spec.bits), importance)
-    rounded = ldlq(columns, lower, rounder)
-    for _ in range(sweeps):
-        rounder = _rounder(spec, stored_scales(best_scales(columns, h, rounded.values)), importance)
-        sweep(columns, h, rounded, rounder)
-    return rounded, stored_scales(best_scales(columns, h, rounded.values))
-
-
-def _rounder(spec: MatrixSpec, scales: Floats, importance: Floats) -> Rounder:
-    return Int8Rounder(scales) if spec.kind == "int8" else TrellisRounder(scales, spec.bits, importance)
-
-
-def _tensors(spec: MatrixSpec, parts: list[tuple[Rounded, Floats]]) -> dict[str, Array]:
-    codes = np.concatenate([rounded.codes for rounded, _ in parts], axis=1).T
-    scales = np.concatenate([scales for _, scales in parts])
-    wide = np.zeros((len(codes), padded(spec.cols, COLUMN_GROUP)), np.uint8)
-    wide[:, : spec.cols] = codes
-    tensors: dict[str, Array] = {"codes": wide, "scales": scales.astype(np.float16) if fits_float16(scales) else scales}
-    if spec.kind == "int8":
-        return tensors | {"codes": wide.view(np.int8)}
-    return tensors | {"tables": leanto_kernels.tables(spec.bits)}
+def _carry_out(problem: Problem, plan: Plan, spec: MatrixSpec, sweeps: int, executor: Executor, importance: Floats) -> CompressedMatrix:
+    """Codes, then, where the plan says so, L once more; sweeps always see the whole Hessian and the stored L·R."""
+    w, factors = problem.weight, plan.factors
+    codes = encode(w - factors.product, plan.hessian, spec, importance, executor)
+    if plan.refit:
+        factors = refit_left(w - codes.dense, factors, problem.hessian, spec)
+    codes = refine(codes, w - factors.product, problem.hessian, spec, importance, sweeps, executor)
+    tensors = {**code_tensors(codes, spec), **factors.tensors}
+    return CompressedMatrix(spec, tensors, problem.relative(w - _rotated_weight(spec, tensors)))
 
 
 def _rotated_weight(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
     """Q + L R (m, n), in rotated space."""
-    if spec.kind == "int8":
-        values = tensors["codes"]
-    else:
-        codes, tables = np.ascontiguousarray(tensors["codes"], np.uint8), np.ascontiguousarray(tensors["tables"], np.int8)
-        values = leanto_kernels.decode_trellis(codes, tables, spec.bits, spec.rows)
-    found = values[: spec.rows, : spec.cols].astype(np.float32) * tensors["scales"].astype(np.float32)[:, None]
-    if spec.rank:
-        found += tensors["left"].astype(np.float32) @ tensors["right"].astype(np.float32)
-    return found
-
-
-def _energy(e: Floats, h: Floats) -> float:
-    """tr(E H Eᵀ)."""
-    return float(np.sum((e @ h) * e, dtype=np.float64))
+    left, right = dense_factors(spec, tensors)
+    return decoded(spec, tensors) + left @ right

@@ -27,7 +27,7 @@ from leanto_edge.compress.settings import Settings
 from leanto_edge.compress.source import Source, find_source, load_source
 from leanto_edge.compress.workspace import Workspace
 from leanto_edge.errors import ArtifactError
-from leanto_edge.layout import EMBEDDING, HEAD, SHARED_INPUTS, MatrixSpec, matrix_sizes
+from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_inputs
 
 RARE_TOKEN = 0.3  # importance of a token that the calibration text never uses, where the mean token has 1.3
 
@@ -52,7 +52,7 @@ def compress(
     progress: Progress | None = None,
     resume: bool = True,
 ) -> Report:
-    """Compress the Llama model `source` (a Hugging Face folder or hub id) into the artifact directory `out`, which must not exist.
+    """Compress the model `source` (a Hugging Face folder or hub id) into the artifact directory `out`, which must not exist.
 
     `calibration`: a text file (documents separated by a line `<|endoftext|>`) or a .jsonl file of token-id lists. See Settings for
     the numbers. A killed run goes on where it stopped when called again with the same arguments (`resume`). Deterministic for
@@ -94,7 +94,7 @@ class _Compression:
     def run(self, text: Calibration) -> Mapping[str, CompressedMatrix]:
         """Every matrix of the model, compressed."""
         self._clock.start("compress", sum(rows * cols for rows, cols in self._sizes.values()))
-        walk = LayerWalk(self._student, text.documents)
+        walk = LayerWalk(self._student, text.documents, self._teacher.shape)
         for layer in range(self._teacher.shape.num_layers):
             self._layer(walk, layer)
             walk.advance(layer)
@@ -104,7 +104,7 @@ class _Compression:
     def _layer(self, walk: LayerWalk, layer: int) -> None:
         """Measured with none of its own matrices compressed, so that a resumed run measures the same."""
         prefix = f"model.layers.{layer}."
-        shared = {prefix + module: prefix + group[0] for group in SHARED_INPUTS for module in group}
+        shared = {prefix + module: prefix + group[0] for group in shared_inputs(self._teacher.shape) for module in group}
         specs = {module: self._spec(module, reader) for module, reader in shared.items()}
         finished = {module: self._workspace.load(module, spec) for module, spec in specs.items()}
         measured = walk.hessians(layer) if None in finished.values() else {}
@@ -210,7 +210,7 @@ def _write(
         "confidence": {},
         "certificates": [],
     }
-    artifact = write_artifact(out, teacher.config, specs, tensors | teacher.norms(), teacher.small_files(), metadata)
+    artifact = write_artifact(out, teacher.config, specs, tensors | teacher.vectors(), teacher.small_files(), metadata)
     rows = tuple(
         MatrixReport(module, spec.kind, spec.bits, spec.rank, spec.rows, spec.cols, matrix.stored_bytes, matrix.error)
         for module, matrix in matrices.items()

@@ -1,4 +1,4 @@
-"""Rounds one column of up to 256 rows to codes: the trellis (1 to 4 bits per weight) or int8, with a scale for each row.
+"""Rounds one column of up to 256 rows to codes: 1 to 4 bits per weight (trellis, additive, scalar) or int8, a scale for each row.
 
 A rounder knows its rows' scales and nothing of other columns, Hessians or files.
 """
@@ -34,20 +34,22 @@ class Rounder(Protocol):
 class TrellisRounder:
     """Trellis-coded quantization down the rows of a block. Errors count in the units of the weights, times each row's importance."""
 
-    def __init__(self, scales: Floats, bits: int, importance: Floats) -> None:
-        self.scales, self.bits = scales, bits
-        self.tables = leanto_kernels.tables(bits)
+    def __init__(self, scales: Floats, bits: int, importance: Floats, kind: str = "trellis") -> None:
+        self.scales, self.bits, self._kind = scales, bits, kind
+        self.tables = leanto_kernels.tables(bits, kind)
         rows = padded(len(scales), ROW_GROUP)
         self.code_bytes = rows * bits // 8
         self._targets = np.zeros((rows, 1), np.float32)
-        self._inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > TINY)
+        self._inverse = inverse(scales)
         self._weights = np.zeros(rows, np.float32)  # padding rows stay free
         self._weights[: len(scales)] = importance * np.square(scales / (scales.max() or 1.0))
 
     def round(self, target: Floats) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         """As Rounder says."""
         self._targets[: len(target), 0] = target * self._inverse
-        codes, values = leanto_kernels.encode_trellis(self._targets, self.tables, self.bits, threads=1, weights=self._weights)
+        codes, values = leanto_kernels.encode_trellis(
+            self._targets, self.tables, self.bits, threads=1, weights=self._weights, kind=self._kind
+        )
         return codes[:, 0], values[: len(target), 0]
 
 
@@ -57,7 +59,7 @@ class Int8Rounder:
     def __init__(self, scales: Floats) -> None:
         self.scales = scales
         self.code_bytes = len(scales)
-        self._inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > TINY)
+        self._inverse = inverse(scales)
 
     def round(self, target: Floats) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         """As Rounder says."""
@@ -65,9 +67,9 @@ class Int8Rounder:
         return values.view(np.uint8), values
 
 
-def trellis_scales(w: Floats, bits: int) -> Floats:
+def trellis_scales(w: Floats, bits: int, kind: str = "trellis") -> Floats:
     """First scale of each row (m,) of w (m, n): the tables are trained for unit variance."""
-    return stored_scales(np.sqrt(np.mean(np.square(w, dtype=np.float64), axis=1)) * leanto_kernels.unit(bits))
+    return stored_scales(np.sqrt(np.mean(np.square(w, dtype=np.float64), axis=1)) * leanto_kernels.unit(bits, kind))
 
 
 def int8_scales(w: Floats) -> Floats:
@@ -76,12 +78,17 @@ def int8_scales(w: Floats) -> Floats:
     scales = np.zeros(len(w), np.float32)
     for shrink in _INT8_SHRINKS:
         candidate = stored_scales(np.abs(w).max(axis=1) * shrink / INT8_LIMIT)
-        inverse = np.divide(1.0, candidate, out=np.zeros_like(candidate), where=candidate > TINY)[:, None]
-        rounded = np.clip(np.rint(w * inverse), -INT8_LIMIT, INT8_LIMIT) * candidate[:, None]
+        rounded = np.clip(np.rint(w * inverse(candidate)[:, None]), -INT8_LIMIT, INT8_LIMIT) * candidate[:, None]
         error = np.square(w - rounded).sum(axis=1)
         scales = np.where(error < best, candidate, scales)
         best = np.minimum(error, best)
     return scales
+
+
+def inverse(scales: Floats) -> Floats:
+    """1 / scales, and 0 where a scale counts as 0."""
+    found: Floats = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > TINY)
+    return found
 
 
 def stored_scales(scales: NDArray[Any]) -> Floats:

@@ -17,16 +17,16 @@ from transformers.utils import logging
 
 from leanto_edge.architecture import ModelShape
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
-from leanto_edge.layout import norm_names
-from leanto_edge.manifest import CONFIG, OPTIONAL_FILES, TOKENIZER
-from leanto_edge.tokenizer import Tokenizer
+from leanto_edge.layout import vector_sizes
+from leanto_edge.manifest import CONFIG, OPTIONAL_FILES, TOKENIZER, TOKENIZER_CONFIG, read_json
+from leanto_edge.tokenizer import Tokenizer, begins_with_bos
 
 _PATTERNS = ("*.json", "*.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A loaded teacher. `model`: a transformers LlamaForCausalLM in float32, in evaluation mode."""
+    """A loaded teacher. `model`: a transformers causal language model in float32, in evaluation mode."""
 
     path: Path
     config: dict[str, Any]
@@ -39,10 +39,10 @@ class Source:
         """The weight of a module, a float32 torch parameter (m, n)."""
         return self.model.get_submodule(module).weight
 
-    def norms(self) -> dict[str, Any]:
-        """The weights of the RMS norms as NumPy arrays (hidden,) float32."""
+    def vectors(self) -> dict[str, Any]:
+        """The norms and biases by tensor name, as NumPy arrays (n,) float32."""
         state = self.model.state_dict()
-        return {name: state[name].numpy().copy() for name in norm_names(self.shape)}
+        return {name: state[name].numpy().copy() for name in vector_sizes(self.shape)}
 
     def small_files(self) -> dict[str, bytes]:
         """The tokenizer and other small files that belong to the artifact, their JSON without the white space."""
@@ -73,7 +73,8 @@ def load_source(path: Path) -> Source:
     shape = ModelShape.from_config(path, config)
     if config.get("quantization_config"):
         raise UnsupportedModelError(path, "is quantized already; compress the original model")
-    tokenizer = Tokenizer(path / TOKENIZER, shape.bos_id)
+    settings = read_json(path / TOKENIZER_CONFIG) if (path / TOKENIZER_CONFIG).is_file() else {}
+    tokenizer = Tokenizer(path / TOKENIZER, shape.bos_id if begins_with_bos(settings) else None)
     model = _load_model(path)
     for parameter in model.parameters():
         parameter.requires_grad_(False)

@@ -1,0 +1,125 @@
+"""What to try for one matrix: which low-rank term, fitted before Q or behind it, with the error that the theory of LDLQ expects.
+
+Under H = L D Lᵀ, LDLQ of a matrix X by a code of relative error ε leaves ε · mean(X²) · rows · Σ D_j. No column is rounded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanto_edge.compress.factor_rounding import FACTOR_ERROR, Factors, no_factors
+from leanto_edge.compress.incoherence import input_directions, rotate_hessian, rotate_weight
+from leanto_edge.compress.lowrank import round_factors, row_spaces, solve_left
+from leanto_edge.layout import MatrixSpec
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+DAMPING = 0.01  # of the Hessian's mean diagonal, added to its diagonal
+# Mean squared error of each code for a standard normal source, in blocks of 256 rows.
+CODE_ERROR = {
+    "trellis": {1: 0.2716, 2: 0.0724, 3: 0.0191, 4: 0.00537},
+    "additive": {1: 0.2961, 2: 0.0825, 3: 0.0234, 4: 0.0065},
+    "scalar": {1: 0.3634, 2: 0.1175, 3: 0.0345, 4: 0.0097},
+    "int8": {8: 6e-5},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A weight (m, n) and its Hessian in rotated space, the latter with a mean diagonal of 1 and damped; `channels`: (k, n) directions
+    of the loudest input channels."""
+
+    weight: Floats
+    hessian: Doubles
+    channels: Floats
+
+    @classmethod
+    def rotated(cls, w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> Problem:
+        """The problem that `spec` poses; ValueError for what no compression could make sense of."""
+        check(w, h, spec)
+        hessian = rotate_hessian(h, spec.in_seed)
+        hessian[np.diag_indices_from(hessian)] += DAMPING
+        loudest = np.argsort(-np.diag(h), kind="stable")[: spec.rank]
+        return cls(rotate_weight(w, spec.in_seed, spec.out_seed), hessian, input_directions(loudest, spec.cols, spec.in_seed))
+
+    def relative(self, error: Floats) -> float:
+        """tr(E H Eᵀ) / tr(W H Wᵀ); a zero matrix counts as 1 below the line."""
+        wide = self.hessian.astype(np.float32)
+        return _energy(error, wide) / (_energy(self.weight, wide) or 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Code W - L·R under `hessian`; then, if `refit`, solve L again for what Q left over. `error` is what the theory expects of it."""
+
+    factors: Factors
+    hessian: Doubles
+    refit: bool
+    error: float
+
+
+def best_plans(problem: Problem, spec: MatrixSpec) -> list[Plan]:
+    """The most promising plan of each order."""
+    plans = list(_plans(problem, spec))
+    orders = ([plan for plan in plans if plan.refit is refit] for refit in (False, True))
+    return [min(order, key=lambda plan: plan.error) for order in orders if order]
+
+
+def _plans(problem: Problem, spec: MatrixSpec) -> Iterator[Plan]:
+    w, h = problem.weight, problem.hessian
+    norm = _energy(w, h.astype(np.float32)) or 1.0
+
+    def expected(residual: Floats, hessian: Doubles) -> float:
+        squares = float(np.mean(np.square(residual, dtype=np.float64)))
+        return CODE_ERROR[spec.kind][spec.bits] * squares * len(w) * innovations(hessian) / norm
+
+    if spec.rank == 0:
+        yield Plan(no_factors(spec), h, False, expected(w, h))
+        return
+    for rows in row_spaces(w, h, problem.channels, spec.rank).values():
+        factors = round_factors(w, rows, None, spec)
+        residual = w - factors.product
+        yield Plan(factors, h, False, expected(residual, h))
+        if spec.factor_bits > 4:
+            rest = projected(h, factors.right)
+            left, gram = solve_left(w, h, factors.right)
+            rounding = FACTOR_ERROR[spec.factor_bits] * float(np.sum((left @ gram) * left)) / norm
+            yield Plan(factors, rest, True, expected(residual, rest) + rounding)
+
+
+def projected(h: Doubles, right: Floats) -> Doubles:
+    """What is left of h (n, n) once an exact L behind Q takes out the rows of R (r, n): H - H Rᵀ (R H Rᵀ)⁻¹ R H, and some damping."""
+    met = right.astype(np.float64) @ h
+    gram = met @ right.T.astype(np.float64)
+    rest = h - met.T @ np.linalg.solve(gram, met)
+    rest = (rest + rest.T) / 2
+    rest[np.diag_indices_from(rest)] += DAMPING * np.trace(rest) / len(rest)
+    return rest
+
+
+def innovations(h: Doubles) -> float:
+    """Σ D_j of H = L D Lᵀ."""
+    return float(np.square(np.diag(np.linalg.cholesky(h))).sum())
+
+
+def check(w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> None:
+    """ValueError unless w (m, n) and h (n, n) fit `spec`, are finite, and h could be a Hessian."""
+    if w.shape != (spec.rows, spec.cols) or h.shape != (spec.cols, spec.cols):
+        raise ValueError(f"the weight is {w.shape} and the Hessian {h.shape}, the spec wants {spec.rows}x{spec.cols}")
+    if not np.isfinite(w).all():
+        raise ValueError("the weight has values that are not finite; the model is broken")
+    if not np.isfinite(h).all():
+        raise ValueError("the Hessian has values that are not finite; the calibration text or the model is broken")
+    largest = float(np.abs(h).max())
+    if np.diag(h).min() < 0 or np.abs(h - h.T).max() > 1e-6 * largest:
+        raise ValueError("the Hessian is not symmetric with a diagonal of at least 0; measure it as the mean of x xᵀ")
+
+
+def _energy(e: Floats, h: Floats) -> float:
+    """tr(E H Eᵀ)."""
+    return float(np.sum((e @ h) * e, dtype=np.float64))

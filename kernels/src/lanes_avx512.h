@@ -1,0 +1,61 @@
+// AVX-512 with VBMI and VNNI: products of 64 columns at a time; floats stay those of AVX2. See lanes_portable.h for what each does.
+#pragma once
+
+#include "lanes_avx2.h"
+
+namespace leanto {
+namespace {  // each file that includes it has its own: none may run another's instructions
+
+struct Avx512 : Avx2 {
+    using Bytes = __m512i;
+    using Ints = __m512i;
+    using Operand = __m512i;
+    static constexpr size_t kColumns = 64;
+    static constexpr int kTokens = 2;
+
+    using Avx2::store_sums;
+    static Ints zero_ints() { return _mm512_setzero_si512(); }
+    static Bytes load_bytes(const void* p, Width<64>) { return _mm512_loadu_si512(p); }
+    static Bytes load_bytes(const void* p, Width<32>) {
+        return _mm512_zextsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+    }
+    static void store_bytes(void* p, Bytes x, Width<64>) { _mm512_storeu_si512(p, x); }
+    static void store_bytes(void* p, Bytes x, Width<32>) {
+        _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_castsi512_si256(x));
+    }
+    static Bytes broadcast16(const int8_t* p) { return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+    // Looks at six bits of the index: with the table repeated four times, bits 4 and up do not matter.
+    static Bytes look_up(Bytes table, Bytes index) { return _mm512_permutexvar_epi8(index, table); }
+    static Bytes add_bytes(Bytes x, Bytes y) { return _mm512_add_epi8(x, y); }
+    static Bytes exclusive_or(Bytes x, Bytes y) { return _mm512_xor_si512(x, y); }
+    // Four bits and more, and above them what happens to be there; fewer are cut out.
+    template <int Shift, int Width> static Bytes slice(Bytes x) {
+        const __m512i shifted = Shift ? _mm512_srli_epi16(x, Shift) : x;
+        return Width < 4 ? _mm512_and_si512(shifted, _mm512_set1_epi8((1 << Width) - 1)) : shifted;
+    }
+    template <int Shift, int Width> static Bytes slice(Bytes x, Bytes next) {
+        constexpr int choose = 0xCA;  // first ? second : third, bit by bit
+        const __m512i low = _mm512_set1_epi8((1 << (8 - Shift)) - 1);
+        const __m512i both = _mm512_ternarylogic_epi64(low, _mm512_srli_epi16(x, Shift), _mm512_slli_epi16(next, 8 - Shift), choose);
+        return Width < 4 ? _mm512_and_si512(both, _mm512_set1_epi8((1 << Width) - 1)) : both;
+    }
+
+    static constexpr int kBias = -128;  // a byte that is w + 128 when read without a sign
+    static Bytes biased(Bytes w) { return _mm512_xor_si512(w, _mm512_set1_epi8(-128)); }
+    static Operand operand(Bytes x) { return x; }
+    static Ints offset(Ints sum, Operand x) { return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(-128), x); }
+    static Ints dot(Ints sum, Operand x, Bytes w) { return _mm512_dpbusd_epi32(sum, w, x); }
+    static void store_sums(int32_t* y, const Ints (&sums)[8], Ints offset) {
+        __m256i halves[8];
+        for (int i = 0; i < 8; ++i) halves[i] = half(_mm512_sub_epi32(sums[i], offset));
+        Avx2::store_sums(y, halves, offset_done());
+    }
+    static int32_t sum_ints(Ints x, Ints offset) { return Avx2::sum_ints(half(_mm512_sub_epi32(x, offset)), offset_done()); }
+
+  private:
+    static __m256i half(__m512i x) { return _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1)); }
+    static __m256i offset_done() { return _mm256_setzero_si256(); }
+};
+
+}  // namespace
+}  // namespace leanto
