@@ -19,7 +19,7 @@ namespace {
 constexpr int kSeamWindows = 16;  // rows on each side of the seam that the first pass looks at, in windows' worth of bits
 constexpr int kSeamTurns = 8;
 constexpr size_t kMostThreads = 64;
-constexpr size_t kSpare = 16;  // floats after a row of costs: a vectorised step may read some, and rows stay aligned
+constexpr size_t kSpare = 16;  // floats after a row of costs: a step may read some without effect, and rows stay aligned
 constexpr int kLowerEvery = 64;    // rows after which costs are brought back to around zero, where floats are fine
 constexpr float kFarthest = 1e6f;  // a target beyond it is as good as there: integers end at 127
 constexpr float kNever = std::numeric_limits<float>::infinity();
@@ -67,7 +67,6 @@ BlockEncoder::BlockEncoder(Coding coding, int bits, const int8_t* tables)
       cost_stride_((static_cast<size_t>(groups_) + 2 * kSpare - 1) / kSpare * kSpare),
       path_(std::max(kBlockRows, 2 * static_cast<size_t>(seam_rows(window_, bits)))), costs_((path_.size() + 1) * cost_stride_) {
     std::copy(integers_.begin(), integers_.end(), values_.get());
-    std::fill_n(costs_.get(), (path_.size() + 1) * cost_stride_, 0.0f);
 }
 
 const std::vector<int>& BlockEncoder::encode(const float* targets, const float* weights, int rows) {
@@ -128,7 +127,7 @@ void BlockEncoder::search(int rows, int start, int count, int seam) {
 void BlockEncoder::lower_costs(int t) {
     const float level = costs(t)[0];
     if (!std::isfinite(level)) return;
-    for (size_t g = 0; g < cost_stride_; ++g) costs(t)[g] -= level;
+    for (float* cost = costs(t); cost < costs(t) + groups_; ++cost) *cost -= level;
 }
 
 int BlockEncoder::best_window(int group, size_t row, const float* after) const {
