@@ -132,8 +132,8 @@ def train_scalar(bits: int) -> tuple[npt.NDArray[np.int8], float, float]:
     levels: Doubles = np.linspace(-2, 2, 1 << bits)
     for _ in range(5000):
         levels = normal_error(levels)[1]
-    units = levels[-1] / np.linspace(96, 127.4, 4000)
-    unit = float(min(units, key=lambda u: normal_error(np.rint(levels / u) * u)[0]))
+    units = [float(levels[-1]) / reach for reach in np.linspace(96, 127.4, 4000).tolist()]
+    unit = min(units, key=lambda u: normal_error(np.rint(levels / u) * u)[0])
     tables = np.zeros((2, 16), np.int8)
     tables[0, : len(levels)] = np.rint(levels / unit)
     return tables, unit, normal_error(tables[0, : len(levels)].astype(np.float64) * unit)[0]

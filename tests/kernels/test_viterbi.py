@@ -109,6 +109,17 @@ def test_a_row_of_no_weight_is_free_and_helps_the_others() -> None:
     assert np.square(x - free)[kept].sum() < 0.5 * np.square(x - bound)[kept].sum()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_targets_and_weights_at_the_end_of_the_floats_are_coded(kind: str) -> None:
+    signs = np.random.default_rng(11).choice(np.array([-1, 1], np.float32), (64, 3))
+    book, heavy = tables(2, kind=kind), np.full(64, 3e38, np.float32)
+    far = encode_trellis(signs * np.float32(3e38), book, 2, weights=heavy, kind=kind)[1]
+    np.testing.assert_array_equal(far, encode_trellis(signs * np.float32(1e7), book, 2, kind=kind)[1])
+    assert np.mean(np.sign(far) == signs) > 0.9
+    free = encode_trellis(signs, book, 2, weights=np.zeros(64, np.float32), kind=kind)
+    np.testing.assert_array_equal(reference.decode_trellis(free[0], book, 2, 64, kind=kind), free[1])
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
