@@ -1,7 +1,7 @@
 """Train the default codebooks for a standard normal source and print them as integer tables.
 
 Trellis and additive: Viterbi paths and weighted least squares for the 32 table entries in turn, then int8 by coordinate descent.
-Scalar: Lloyd-Max. NumPy alone; `python kernels/train_codebook.py trellis 2` takes about two minutes. Knows nothing of models.
+Scalar: Lloyd-Max. NumPy alone; `python kernels/train_codebook.py additive 2` takes about two minutes. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -120,22 +120,23 @@ def train_trellis(kind: str, bits: int) -> tuple[npt.NDArray[np.int8], float, fl
 
 def normal_error(levels: Doubles) -> tuple[float, Doubles]:
     """Mean squared error of N(0, 1) rounded to the nearest of ascending levels, and the mean of each level's cell."""
-    edges = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
-    mass = np.diff([0.5 * (1 + math.erf(e / math.sqrt(2))) for e in edges])
-    first = -np.diff(np.exp(-np.square(edges) / 2) / math.sqrt(2 * math.pi))  # integral of x over each cell
+    edges = [-math.inf, *((levels[1:] + levels[:-1]) / 2).tolist(), math.inf]
+    below = np.array([0.5 * (1 + math.erf(e / math.sqrt(2))) for e in edges])
+    density = np.array([math.exp(-e * e / 2) / math.sqrt(2 * math.pi) for e in edges])
+    mass, first = below[1:] - below[:-1], density[:-1] - density[1:]  # integrals of 1 and of x over each cell
     return float(1 - 2 * levels @ first + np.square(levels) @ mass), first / mass
 
 
 def train_scalar(bits: int) -> tuple[npt.NDArray[np.int8], float, float]:
     """Tables, unit and mean squared error: Lloyd-Max levels on the integer grid that fits them best."""
-    levels = np.linspace(-2, 2, 1 << bits)
+    levels: Doubles = np.linspace(-2, 2, 1 << bits)
     for _ in range(5000):
         levels = normal_error(levels)[1]
-    units = levels[-1] / np.linspace(96, 127.4, 4000)
-    unit = float(min(units, key=lambda u: normal_error(np.rint(levels / u) * u)[0]))
+    units = [float(levels[-1]) / reach for reach in np.linspace(96, 127.4, 4000).tolist()]
+    unit = min(units, key=lambda u: normal_error(np.rint(levels / u) * u)[0])
     tables = np.zeros((2, 16), np.int8)
     tables[0, : len(levels)] = np.rint(levels / unit)
-    return tables, unit, normal_error(tables[0, : len(levels)] * unit)[0]
+    return tables, unit, normal_error(tables[0, : len(levels)].astype(np.float64) * unit)[0]
 
 
 def main() -> None:

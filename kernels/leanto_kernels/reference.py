@@ -41,7 +41,7 @@ def window_values(window: npt.NDArray[np.int64], tables: npt.NDArray[np.int8], k
     """What windows stand for; scalar windows are short, and B is zero there."""
     a, b = tables
     w0, w4, w8 = window & 15, window >> 4 & 15, window >> 8
-    return a[w0 ^ w8] + b[w4 ^ (w8 << 1 & 15)] if kind == "trellis" else a[w0] + b[w4]
+    return np.asarray(a[w0 ^ w8] + b[w4 ^ (w8 << 1 & 15)] if kind == "trellis" else a[w0] + b[w4], np.int8)
 
 
 def decode_trellis(

@@ -48,7 +48,7 @@ template <class L> void rms_norm(const float* x, const float* weight, float epsi
         const auto v = load_lane<L>(x + i, width);
         squares = L::multiply_add(v, v, squares);
     });
-    const auto factor = L::broadcast(1.0f / std::sqrt(L::sum(squares) / static_cast<float>(n) + epsilon));
+    const auto factor = L::broadcast(1.0f / ::sqrtf(L::sum(squares) / static_cast<float>(n) + epsilon));
     each_lane<L>(n, [&](size_t i, size_t width) {
         const auto v = L::multiply(load_lane<L>(x + i, width), factor);
         store_lane<L>(y + i, L::multiply(v, load_lane<L>(weight + i, width)), width);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <system_error>
@@ -18,22 +19,21 @@ namespace {
 constexpr int kSeamWindows = 16;  // rows on each side of the seam that the first pass looks at, in windows' worth of bits
 constexpr int kSeamTurns = 8;
 constexpr size_t kMostThreads = 64;
-constexpr size_t kLanes = 8;  // floats that a vectorised step may read beyond the groups
+constexpr size_t kSpare = 16;  // floats after a row of costs: a step may read some without effect, and rows stay aligned
+constexpr int kLowerEvery = 64;    // rows after which costs are brought back to around zero, where floats are fine
+constexpr float kFarthest = 1e6f;  // a target beyond it is as good as there: integers end at 127
 constexpr float kNever = std::numeric_limits<float>::infinity();
 
 template <int Window, int Bits>
-void portable_step(const float* values, const float* after, float* before, uint8_t* choice, float target, float weight) {
+void portable_step(const float* values, const float* after, float* before, float linear, float square) {
     constexpr int branches = 1 << Bits, groups = 1 << (Window - Bits);
     for (int g = 0; g < groups; ++g) {
         float least = kNever;
-        int at = 0;
         for (int b = 0; b < branches; ++b) {
             const int w = g + b * groups;
-            const float miss = target - values[w], cost = after[w >> Bits] + weight * (miss * miss);
-            if (b == 0 || cost < least) least = cost, at = b;
+            least = std::min(least, std::fma(values[w], std::fma(square, values[w], linear), after[w >> Bits]));
         }
         before[g] = least;
-        choice[g] = static_cast<uint8_t>(at);
     }
 }
 
@@ -42,6 +42,10 @@ template <int Window> constexpr ViterbiStep kSteps[] = {portable_step<Window, 1>
 constexpr ViterbiStep kScalarSteps[] = {portable_step<1, 1>, portable_step<2, 2>, portable_step<3, 3>, portable_step<4, 4>};
 
 ViterbiStep chosen_step(Coding coding, int bits) {
+#ifdef LEANTO_AVX512
+    if (std::strcmp(kernels().name, "avx512") == 0)
+        if (const ViterbiStep step = viterbi_step_avx512(coding, bits)) return step;
+#endif
 #ifdef LEANTO_AVX2
     if (std::strcmp(kernels().name, "scalar") != 0)
         if (const ViterbiStep step = viterbi_step_avx2(coding, bits)) return step;
@@ -59,49 +63,81 @@ int seam_rows(int window, int bits) { return kSeamWindows * window / bits; }
 
 BlockEncoder::BlockEncoder(Coding coding, int bits, const int8_t* tables)
     : bits_(bits), window_(window_bits(coding, bits)), groups_(1 << (window_ - bits)), integers_(window_values(coding, bits, tables)),
-      values_(integers_.begin(), integers_.end()), step_(chosen_step(coding, bits)), after_(static_cast<size_t>(groups_) + kLanes),
-      before_(after_.size()), path_(std::max(kBlockRows, 2 * static_cast<size_t>(seam_rows(window_, bits)))),
-      choice_(path_.size() * static_cast<size_t>(groups_)) {}
+      values_(integers_.size()), step_(chosen_step(coding, bits)), linear_(kBlockRows), square_(kBlockRows),
+      cost_stride_((static_cast<size_t>(groups_) + 2 * kSpare - 1) / kSpare * kSpare),
+      path_(std::max(kBlockRows, 2 * static_cast<size_t>(seam_rows(window_, bits)))), costs_((path_.size() + 1) * cost_stride_) {
+    std::copy(integers_.begin(), integers_.end(), values_.get());
+}
 
 const std::vector<int>& BlockEncoder::encode(const float* targets, const float* weights, int rows) {
-    if (rows * bits_ < window_) encode_short(targets, weights, rows);
-    else search(targets, weights, rows, 0, rows, groups_ == 1 ? 0 : settle_seam(targets, weights, rows));
-    if (groups_ > 1 && rows <= seam_rows(window_, bits_)) turn_seam(targets, weights, rows);
+    if (rows * bits_ < window_) {
+        encode_short(targets, weights, rows);
+        return path_;
+    }
+    set_costs(targets, weights, rows);
+    search(rows, 0, rows, groups_ == 1 ? 0 : settle_seam(rows));
+    if (groups_ > 1 && rows <= seam_rows(window_, bits_)) turn_seam(rows);
     return path_;
+}
+
+// weight · (target - v)² without the part that is the same for all v, the largest weight as 1.
+void BlockEncoder::set_costs(const float* targets, const float* weights, int rows) {
+    const float largest = *std::max_element(weights, weights + rows);
+    for (size_t t = 0; t < static_cast<size_t>(rows); ++t) {
+        square_[t] = largest > 0 ? weights[t] / largest : 0.0f;
+        linear_[t] = -2 * square_[t] * std::clamp(targets[t], -kFarthest, kFarthest);
+    }
 }
 
 // In a block that is short beside its windows a seam settled once is often a poor one: the search is repeated with the seam elsewhere,
 // bound there to the string found so far, which can only get better.
-void BlockEncoder::turn_seam(const float* targets, const float* weights, int rows) {
+void BlockEncoder::turn_seam(int rows) {
     for (int turn = 1; turn <= kSeamTurns; ++turn) {
         const int start = turn * rows * 5 / 8 % rows;
-        search(targets, weights, rows, start, rows, path_[static_cast<size_t>(start)] & (groups_ - 1));
+        search(rows, start, rows, path_[static_cast<size_t>(start)] & (groups_ - 1));
         std::rotate(path_.begin(), path_.begin() + (rows - start), path_.begin() + rows);
     }
 }
 
-// The bits shared by the last row and the first, from a pass over the rows around them.
-int BlockEncoder::settle_seam(const float* targets, const float* weights, int rows) {
+// The bits shared by the last row and the first, from a pass over the rows around them, more than once around a short block.
+int BlockEncoder::settle_seam(int rows) {
     const int half = seam_rows(window_, bits_);
-    search(targets, weights, rows, rows - half % rows, 2 * half, -1);
+    search(rows, rows - half % rows, 2 * half, -1);
     return path_[static_cast<size_t>(half)] & (groups_ - 1);
 }
 
 // Cheapest path over `count` rows from row `start` on (cyclic), into path_. seam >= 0: the group that both ends must have.
-void BlockEncoder::search(const float* targets, const float* weights, int rows, int start, int count, int seam) {
-    std::fill_n(after_.begin(), groups_, seam < 0 ? 0.0f : kNever);
-    if (seam >= 0) after_[static_cast<size_t>(seam)] = 0;
+void BlockEncoder::search(int rows, int start, int count, int seam) {
+    const auto row = [&](int t) { return static_cast<size_t>((start + t) % rows); };
+    std::fill_n(costs(count), groups_, seam < 0 ? 0.0f : kNever);
+    if (seam >= 0) costs(count)[seam] = 0;
     for (int t = count - 1; t >= 0; --t) {
-        const int row = (start + t) % rows;
-        step_(values_.data(), after_.data(), before_.data(), choices(t), targets[row], weights[row]);
-        after_.swap(before_);
+        step_(values_.get(), costs(t + 1), costs(t), linear_[row(t)], square_[row(t)]);
+        if (t % kLowerEvery == 0) lower_costs(t);
     }
-    int group = seam >= 0 ? seam : static_cast<int>(std::min_element(after_.begin(), after_.begin() + groups_) - after_.begin());
+    int group = seam >= 0 ? seam : static_cast<int>(std::min_element(costs(0), costs(0) + groups_) - costs(0));
     for (int t = 0; t < count; ++t) {
-        const int window = group | choices(t)[group] << (window_ - bits_);
+        const int window = best_window(group, row(t), costs(t + 1));
         path_[static_cast<size_t>(t)] = window;
         group = window >> bits_;
     }
+}
+
+// Any group's cost will do: they differ by what a few rows cost.
+void BlockEncoder::lower_costs(int t) {
+    const float level = costs(t)[0];
+    if (!std::isfinite(level)) return;
+    for (float* cost = costs(t); cost < costs(t) + groups_; ++cost) *cost -= level;
+}
+
+int BlockEncoder::best_window(int group, size_t row, const float* after) const {
+    int best = group;
+    float least = kNever;
+    for (int w = group; w < 1 << window_; w += groups_) {
+        const float v = values_.get()[static_cast<size_t>(w)], cost = v * (square_[row] * v + linear_[row]) + after[w >> bits_];
+        if (cost < least) least = cost, best = w;
+    }
+    return best;
 }
 
 // Strings shorter than a window (8 rows at 1 bit): every string is tried.
@@ -117,7 +153,7 @@ void BlockEncoder::encode_short(const float* targets, const float* weights, int 
     for (int string = 0; string < 1 << length; ++string) {
         float cost = 0;
         for (int t = 0; t < rows; ++t) {
-            const float miss = targets[t] - values_[static_cast<size_t>(window(string, t))];
+            const float miss = targets[t] - values_.get()[static_cast<size_t>(window(string, t))];
             cost += weights[t] * (miss * miss);
         }
         if (cost < least) least = cost, best = string;

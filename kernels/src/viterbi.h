@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <vector>
 
 #include "table.h"
@@ -12,12 +14,31 @@ namespace leanto {
 
 // One step of the search, from row t+1 back to row t. A window at row t is g | b << (window - bits) for its group g of low bits and a
 // branch b, and leads to the group w >> bits of row t+1. after[g] and before[g], (groups + 8,), are what the cheapest way to the end
-// costs from group g of row t+1 and row t; choice[g] receives the branch that it takes. values: the integer of each window.
-using ViterbiStep = void (*)(const float* values, const float* after, float* before, uint8_t* choice, float target, float weight);
+// costs from group g of row t+1 and row t. values: the integer v of each window, which costs v (square · v + linear), each product
+// fused with its sum.
+using ViterbiStep = void (*)(const float* values, const float* after, float* before, float linear, float square);
 
+// Bit-equal to the portable step; nullptr for scalar codes.
 #ifdef LEANTO_AVX2
-ViterbiStep viterbi_step_avx2(Coding coding, int bits);  // bit-equal to the portable step; nullptr for scalar codes
+ViterbiStep viterbi_step_avx2(Coding coding, int bits);
 #endif
+#ifdef LEANTO_AVX512
+ViterbiStep viterbi_step_avx512(Coding coding, int bits);
+#endif
+
+// Floats from a cache line's beginning on.
+class AlignedFloats {
+  public:
+    explicit AlignedFloats(size_t size) : data_(static_cast<float*>(::operator new(size * sizeof(float), kLine))) {}
+    float* get() const { return data_.get(); }
+
+  private:
+    static constexpr std::align_val_t kLine{64};
+    struct Free {
+        void operator()(float* p) const { ::operator delete(p, kLine); }
+    };
+    std::unique_ptr<float, Free> data_;
+};
 
 // Encodes one block of one column after the other; one per thread, it owns the scratch.
 class BlockEncoder {
@@ -29,19 +50,23 @@ class BlockEncoder {
     int8_t integer(int window) const { return integers_[static_cast<size_t>(window)]; }
 
   private:
-    int settle_seam(const float* targets, const float* weights, int rows);
-    void turn_seam(const float* targets, const float* weights, int rows);
-    void search(const float* targets, const float* weights, int rows, int start, int count, int seam);
+    void set_costs(const float* targets, const float* weights, int rows);
+    int settle_seam(int rows);
+    void turn_seam(int rows);
+    void search(int rows, int start, int count, int seam);
+    void lower_costs(int t);
+    int best_window(int group, size_t row, const float* after) const;
     void encode_short(const float* targets, const float* weights, int rows);
-    uint8_t* choices(int t) { return choice_.data() + static_cast<size_t>(groups_) * static_cast<size_t>(t); }
+    float* costs(int t) { return costs_.get() + static_cast<size_t>(t) * cost_stride_; }
 
     int bits_, window_, groups_;
     std::vector<int8_t> integers_;
-    std::vector<float> values_;
+    AlignedFloats values_;
     ViterbiStep step_;
-    std::vector<float> after_, before_;
+    std::vector<float> linear_, square_;  // of each row
+    size_t cost_stride_;
     std::vector<int> path_;
-    std::vector<uint8_t> choice_;
+    AlignedFloats costs_;  // (rows + 1, cost_stride_): of every group at every row of a search
 };
 
 struct EncodeJob {

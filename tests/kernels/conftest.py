@@ -34,6 +34,12 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     kernels.set_isa(before)
 
 
+@pytest.fixture(scope="session")
+def isas() -> list[str]:
+    """Return the names of all instruction sets of this machine."""
+    return available()
+
+
 @dataclasses.dataclass
 class Parts:
     config: dict[str, Any]

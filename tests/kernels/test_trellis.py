@@ -24,7 +24,7 @@ def random_codes(bits: int, rows: int, columns: int, seed: int) -> np.ndarray:
 
 def random_tables(kind: str, seed: int) -> np.ndarray:
     tables = np.random.default_rng(seed).integers(-63, 64, (2, 16), dtype=np.int8)
-    return tables * np.int8([[2], [0]]) if kind == "scalar" else tables
+    return tables * np.array([[2], [0]], np.int8) if kind == "scalar" else tables
 
 
 @given(kinds, BITS, ROWS, COLUMNS, SEEDS)
