@@ -35,12 +35,13 @@ def row_spaces(w: Floats, h: Doubles, channels: Floats, rank: int) -> Mapping[st
     weight: the right singular vectors of W. data: those of the best L·R under H. hessian: H's largest eigenvectors. outlier: half
     of the rank for the loudest input channels (unit vectors `channels` (k, n), the loudest first; ODLRI), the rest for the weight.
     """
+    root = np.linalg.cholesky(h)
     half = min(rank // 2, len(channels))
     loud = channels[:half].astype(np.float64)
     rest = w - (w @ loud.T) @ loud
     return {
         "weight": _leading(w, rank),
-        "data": _orthonormal(fit_low_rank(w, h, rank)[1]),
+        "data": _orthonormal(np.linalg.solve(root.T, _leading(w @ root, rank).T).T),
         "hessian": np.linalg.eigh(h)[1][:, ::-1][:, :rank].T,
         "outlier": _orthonormal(np.concatenate([loud, _leading(rest, rank - half)])),
     }
@@ -48,9 +49,9 @@ def row_spaces(w: Floats, h: Doubles, channels: Floats, rank: int) -> Mapping[st
 
 def solve_left(w: Floats, metric: Doubles | None, right: NDArray[np.floating]) -> tuple[Doubles, Doubles]:
     """L (m, r) with least tr((W - LR) M (W - LR)ᵀ) for a fixed R (r, n), and the Gram matrix R M Rᵀ; `metric` None: the identity."""
-    wide = right.astype(np.float64)
-    met = wide if metric is None else wide @ metric
-    gram = met @ wide.T
+    wide: Doubles = right.astype(np.float64)
+    met: Doubles = wide if metric is None else np.asarray(wide @ metric, np.float64)
+    gram: Doubles = met @ wide.T
     ridge = 1e-10 * np.trace(gram) / len(gram) or 1.0
     left: Doubles = np.linalg.solve(gram + ridge * np.eye(len(gram)), met @ w.T.astype(np.float64)).T
     return left, gram
@@ -84,8 +85,10 @@ def _leading(w: NDArray[np.floating], rank: int) -> Doubles:
     """The first `rank` right singular vectors, in rows."""
     wide = w.astype(np.float64)
     if len(wide) >= wide.shape[1]:
-        return np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :rank].T
-    return np.linalg.svd(wide, full_matrices=False)[2][:rank]
+        found: Doubles = np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :rank].T
+        return found
+    rows: Doubles = np.linalg.svd(wide, full_matrices=False)[2][:rank]
+    return rows
 
 
 def _orthonormal(rows: Doubles) -> Doubles:

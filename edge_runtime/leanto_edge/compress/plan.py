@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from leanto_edge.compress.factor_rounding import FACTOR_ERROR, Factors, no_factors
 from leanto_edge.compress.incoherence import input_directions, rotate_hessian, rotate_weight
+from leanto_edge.compress.ldlq import rounding_order
 from leanto_edge.compress.lowrank import round_factors, row_spaces, solve_left
 from leanto_edge.layout import MatrixSpec
 
@@ -103,8 +104,9 @@ def projected(h: Doubles, right: Floats) -> Doubles:
 
 
 def innovations(h: Doubles) -> float:
-    """Σ D_j of H = L D Lᵀ."""
-    return float(np.square(np.diag(np.linalg.cholesky(h))).sum())
+    """Σ D_j of H = L D Lᵀ, its columns in the order in which they are rounded."""
+    order = rounding_order(h)
+    return float(np.square(np.diag(np.linalg.cholesky(h[np.ix_(order, order)]))).sum())
 
 
 def check(w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> None:
