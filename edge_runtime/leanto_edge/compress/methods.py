@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from leanto_edge.compress.baselines import caldera, uniform
 from leanto_edge.compress.baselines.approximation import Approximation
 from leanto_edge.compress.incoherence import rotation_seed
-from leanto_edge.compress.matrix import compress_matrix, decompress_matrix, predicted_error
+from leanto_edge.compress.matrix import compress_matrix, decompress_matrix, predicted_errors
+from leanto_edge.compress.plan import CODE_ERROR
 from leanto_edge.layout import BITS, MatrixSpec
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 SWEEPS = 2
-RANKS = {4: (8, 16, 24, 32, 64), 8: (2, 4, 5, 6, 7, 8, 12, 16, 32), 16: (2, 4, 8)}  # that are tried, by factor bits
-NEAR = 0.15  # bits per weight: a low-rank form that leaves more of the budget unused is not looked at
+RANKS = {4: (8, 16, 24, 32, 64), 8: (2, 3, 4, 5, 6, 7, 8, 12, 16, 32), 16: (1, 2, 4)}  # that are tried, by factor bits
 _CALDERA_FACTOR_BITS = 4
 
 
@@ -39,7 +39,8 @@ class Method(Protocol):
 
 def leanto(w: Floats, h: Doubles, bits: float, *, seed: int = 0) -> Approximation:
     """The stored form with the lowest predicted error in `bits` per weight, scales and tables on top."""
-    extra = stored_bits(plain_spec(*w.shape, 2, seed)) - 2
+    rows, cols = w.shape
+    extra = stored_bits(plain_spec(rows, cols, 2, seed)) - 2
     return by_spec(w, h, best_spec(w, h, bits + extra, seed))
 
 
@@ -51,13 +52,18 @@ def by_spec(w: Floats, h: Doubles, spec: MatrixSpec, sweeps: int = SWEEPS) -> Ap
 
 
 def best_spec(w: Floats, h: Doubles, bits: float, seed: int = 0) -> MatrixSpec:
-    """The trellis form of at most `bits` per weight, everything stored counted, with the lowest predicted error."""
-    candidates = [
-        spec for spec in specs(*w.shape, seed) if stored_bits(spec) <= bits and (not spec.rank or stored_bits(spec) > bits - NEAR)
-    ]
-    if not candidates:
+    """The trellis form of at most `bits` per weight, everything stored counted, that gives the most for its bytes.
+
+    A form with fewer bytes is credited with what rank 0 would make of the rest, so that rank never costs more than it brings.
+    """
+    rows, cols = w.shape
+    forms = [spec for spec in specs(rows, cols, seed) if stored_bits(spec) <= bits]
+    forms = [spec for spec in forms if spec.bits == max(form.bits for form in forms)]
+    if not forms:
         raise ValueError(f"nothing can be stored in {bits} bits per weight; one bit and scales are the least")
-    return min(candidates, key=lambda spec: predicted_error(w, h, spec))
+    gain = CODE_ERROR["trellis"][3] / CODE_ERROR["trellis"][2]  # of one more bit
+    credited = [error * gain ** (bits - stored_bits(spec)) for spec, error in zip(forms, predicted_errors(w, h, forms), strict=True)]
+    return forms[int(np.argmin(credited))]
 
 
 def specs(rows: int, cols: int, seed: int = 0) -> list[MatrixSpec]:
