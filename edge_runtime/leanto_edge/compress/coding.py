@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanto_kernels
-from leanto_edge.compress.ldlq import Rounded, best_scales, ldlq, sweep, unit_lower
+from leanto_edge.compress.ldlq import Rounded, best_scales, ldlq, rounding_order, sweep, unit_lower
 from leanto_edge.compress.rounding import Int8Rounder, Rounder, TrellisRounder, fits_float16, int8_scales, stored_scales, trellis_scales
 from leanto_edge.layout import BLOCK, COLUMN_GROUP, MatrixSpec, padded
 from leanto_edge.tensor_file import Array
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+
+FEEDBACK = 1.06  # the first scales, relative to those of the rows as they are: feedback makes the targets larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,14 @@ class Codes:
 
 def encode(w: Floats, h: Doubles, spec: MatrixSpec, importance: Floats, executor: Executor) -> Codes:
     """LDLQ of w (m, n) under h (n, n) positive definite, with scales that fit the codes found."""
-    lower, wide = unit_lower(h), h.astype(np.float32)
+    order, wide = rounding_order(h), h.astype(np.float32)
+    lower = unit_lower(h[np.ix_(order, order)])
 
     def rows(top: int) -> tuple[Rounded, Floats]:
         block = slice(top, top + BLOCK)
         columns = np.ascontiguousarray(w[block].T)
-        rounded = ldlq(columns, lower, _rounder(spec, _first_scales(w[block], spec), importance[block]))
+        rounded = ldlq(columns[order], lower, _rounder(spec, _first_scales(w[block], spec), importance[block]))
+        rounded = rounded.reordered(np.argsort(order))
         return rounded, stored_scales(best_scales(columns, wide, rounded.values))
 
     return _joined(list(executor.map(rows, range(0, len(w), BLOCK))))
@@ -89,7 +93,7 @@ def _joined(parts: list[tuple[Rounded, Floats]]) -> Codes:
 
 
 def _first_scales(w: Floats, spec: MatrixSpec) -> Floats:
-    return int8_scales(w) if spec.kind == "int8" else trellis_scales(w, spec.bits, spec.kind)
+    return int8_scales(w) if spec.kind == "int8" else stored_scales(FEEDBACK * trellis_scales(w, spec.bits, spec.kind))
 
 
 def _rounder(spec: MatrixSpec, scales: Floats, importance: Floats) -> Rounder:

@@ -94,16 +94,16 @@ def _round_trellis(rows: Floats, gram: Doubles) -> tuple[Array, Floats, Floats]:
     metric /= np.diag(metric).max() or 1.0
     tables = leanto_kernels.tables(4)
     codes, values = leanto_kernels.encode_trellis(targets, tables, 4, threads=1, weights=np.diag(metric).astype(np.float32))
-    codes, values = codes.copy(), values.astype(np.float32)
+    kept: Floats = values.astype(np.float32)
     narrow = metric.astype(np.float32)
     bound = np.abs(narrow).sum(axis=1)
     for _ in range(_PASSES):
-        error = targets - values
+        error = targets - kept
         step = (narrow @ error) * inverse(bound)[:, None]
-        again, found = leanto_kernels.encode_trellis(values + step, tables, 4, threads=1, weights=bound)
+        again, found = leanto_kernels.encode_trellis(kept + step, tables, 4, threads=1, weights=bound)
         better = _energy(targets - found, narrow) < _energy(error, narrow)
-        codes[:, better], values[:, better] = again[:, better], found[:, better]
-    return codes, values, scales
+        codes[:, better], kept[:, better] = again[:, better], found[:, better]
+    return codes, kept, scales
 
 
 def _energy(error: Floats, metric: Floats) -> Floats:

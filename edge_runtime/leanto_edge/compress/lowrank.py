@@ -7,6 +7,8 @@ W, or (where L is solved again behind Q) directions out of the Hessian. Knows no
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,31 +31,54 @@ def fit_low_rank(w: Floats, h: Doubles, rank: int) -> tuple[Doubles, Doubles]:
     return u[:, :rank] * size, np.linalg.solve(root.T, (vt[:rank] * size[:, None]).T).T
 
 
-def row_spaces(w: Floats, h: Doubles, channels: Floats, rank: int) -> Mapping[str, Doubles]:
-    """Row spaces for R, (rank, n) with orthonormal rows, by name.
+@dataclass(frozen=True)
+class Directions:
+    """Input directions of one problem, in rows, the leading ones first; found once, when first asked for, for every rank.
 
-    weight: the right singular vectors of W. data: those of the best L·R under H. hessian: H's largest eigenvectors. outlier: half
-    of the rank for the loudest input channels (unit vectors `channels` (k, n), the loudest first; ODLRI), the rest for the weight.
+    `weight` (m, n), `hessian` (n, n), and unit vectors `channels` (k, n) of the loudest input channels.
     """
-    half = min(rank // 2, len(channels))
-    loud = channels[:half].astype(np.float64)
-    rest = w - (w @ loud.T) @ loud
-    return {
-        "weight": _leading(w, rank),
-        "data": _orthonormal(fit_low_rank(w, h, rank)[1]),
-        "hessian": np.linalg.eigh(h)[1][:, ::-1][:, :rank].T,
-        "outlier": _orthonormal(np.concatenate([loud, _leading(rest, rank - half)])),
-    }
+
+    weight: Floats
+    hessian: Doubles
+    channels: Floats
+
+    def row_spaces(self, rank: int) -> Mapping[str, Doubles]:
+        """Row spaces for R, (rank, n) with orthonormal rows, by name.
+
+        weight: the right singular vectors of W. data: the rows of the best L·R under H. hessian: H's largest eigenvectors. outlier:
+        half of the rank for the loudest input channels (as ODLRI does), the rest for what they leave of the weight.
+        """
+        loud = self.channels[: rank // 2].astype(np.float64)
+        rest = self.weight - (self.weight @ loud.T) @ loud
+        return {
+            "weight": self._of_weight[:rank],
+            "data": _orthonormal(self._of_data[:rank]),
+            "hessian": self._of_hessian[:rank],
+            "outlier": _orthonormal(np.concatenate([loud, leading(rest)[: rank - len(loud)]])),
+        }
+
+    @cached_property
+    def _of_weight(self) -> Doubles:
+        return leading(self.weight)
+
+    @cached_property
+    def _of_data(self) -> Doubles:
+        root = np.linalg.cholesky(self.hessian)
+        return np.asarray(np.linalg.solve(root.T, leading(self.weight @ root).T).T, np.float64)
+
+    @cached_property
+    def _of_hessian(self) -> Doubles:
+        return np.asarray(np.linalg.eigh(self.hessian)[1][:, ::-1].T, np.float64)
 
 
 def solve_left(w: Floats, metric: Doubles | None, right: NDArray[np.floating]) -> tuple[Doubles, Doubles]:
     """L (m, r) with least tr((W - LR) M (W - LR)ᵀ) for a fixed R (r, n), and the Gram matrix R M Rᵀ; `metric` None: the identity."""
-    wide = right.astype(np.float64)
-    met = wide if metric is None else wide @ metric
-    gram = met @ wide.T
+    wide = np.asarray(right, np.float64)
+    met: Doubles = wide if metric is None else np.asarray(wide @ metric, np.float64)
+    gram: Doubles = met @ wide.T
     ridge = 1e-10 * np.trace(gram) / len(gram) or 1.0
-    left: Doubles = np.linalg.solve(gram + ridge * np.eye(len(gram)), met @ w.T.astype(np.float64)).T
-    return left, gram
+    left = np.linalg.solve(gram + ridge * np.eye(len(gram)), met @ w.T.astype(np.float64)).T
+    return np.asarray(left, np.float64), gram
 
 
 def round_factors(w: Floats, rows: Doubles, metric: Doubles | None, spec: MatrixSpec) -> Factors:
@@ -80,12 +105,10 @@ def balanced(left: Doubles, rows: Doubles) -> tuple[Doubles, Doubles]:
     return np.sqrt(s)[:, None] * (vt @ basis.T), s
 
 
-def _leading(w: NDArray[np.floating], rank: int) -> Doubles:
-    """The first `rank` right singular vectors, in rows."""
+def leading(w: NDArray[np.floating]) -> Doubles:
+    """All right singular vectors of w (m, n), in rows (n, n), the leading ones first."""
     wide = w.astype(np.float64)
-    if len(wide) >= wide.shape[1]:
-        return np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :rank].T
-    return np.linalg.svd(wide, full_matrices=False)[2][:rank]
+    return np.asarray(np.linalg.eigh(wide.T @ wide)[1][:, ::-1].T, np.float64)
 
 
 def _orthonormal(rows: Doubles) -> Doubles:

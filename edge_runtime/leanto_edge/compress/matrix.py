@@ -5,7 +5,7 @@ Knows nothing of models, files and calibration text: a matrix, its Hessian and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -53,8 +53,13 @@ def compress_matrix(
 
 def predicted_error(w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> float:
     """The error that `compress_matrix` may be expected to find, by the theory of LDLQ: no column is rounded. ValueError as there."""
-    problem = Problem.rotated(w, h, spec)
-    return min(plan.error for plan in best_plans(problem, spec))
+    return predicted_errors(w, h, [spec])[0]
+
+
+def predicted_errors(w: Floats, h: NDArray[np.float64], specs: Sequence[MatrixSpec]) -> list[float]:
+    """As predicted_error for several forms of one matrix; what they share is computed once. They must have the same seeds."""
+    problem = Problem.rotated(w, h, specs[0])
+    return [min(plan.error for plan in best_plans(problem, spec)) for spec in specs]
 
 
 def decompress_matrix(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
@@ -68,9 +73,11 @@ def _carry_out(problem: Problem, plan: Plan, spec: MatrixSpec, sweeps: int, exec
     """Codes, then, where the plan says so, L once more; sweeps always see the whole Hessian and the stored L·R."""
     w, factors = problem.weight, plan.factors
     codes = encode(w - factors.product, plan.hessian, spec, importance, executor)
-    if plan.refit:
+    for _ in range(max(sweeps, 1)) if plan.refit else ():
         factors = refit_left(w - codes.dense, factors, problem.hessian, spec)
-    codes = refine(codes, w - factors.product, problem.hessian, spec, importance, sweeps, executor)
+        codes = refine(codes, w - factors.product, problem.hessian, spec, importance, 1, executor)
+    if not plan.refit:
+        codes = refine(codes, w - factors.product, problem.hessian, spec, importance, sweeps, executor)
     tensors = {**code_tensors(codes, spec), **factors.tensors}
     return CompressedMatrix(spec, tensors, problem.relative(w - _rotated_weight(spec, tensors)))
 

@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from leanto_edge.compress.factor_rounding import FACTOR_ERROR, Factors, no_factors
 from leanto_edge.compress.incoherence import input_directions, rotate_hessian, rotate_weight
-from leanto_edge.compress.lowrank import round_factors, row_spaces, solve_left
+from leanto_edge.compress.ldlq import rounding_order
+from leanto_edge.compress.lowrank import Directions, round_factors, solve_left
 from leanto_edge.layout import MatrixSpec
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 DAMPING = 0.01  # of the Hessian's mean diagonal, added to its diagonal
+# Measured error over that of the theory, median on attention matrices of GPT-2, without and with L solved again behind Q.
+EXCESS, EXCESS_REFIT = 1.07, 1.02
+LOUDEST = 64  # input channels that a row space may be made for
 # Mean squared error of each code for a standard normal source, in blocks of 256 rows.
 CODE_ERROR = {
     "trellis": {1: 0.2716, 2: 0.0724, 3: 0.0191, 4: 0.00537},
@@ -31,12 +35,11 @@ CODE_ERROR = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A weight (m, n) and its Hessian in rotated space, the latter with a mean diagonal of 1 and damped; `channels`: (k, n) directions
-    of the loudest input channels."""
+    """A weight (m, n) and its Hessian in rotated space, the latter with a mean diagonal of 1 and damped; and their leading directions."""
 
     weight: Floats
     hessian: Doubles
-    channels: Floats
+    directions: Directions
 
     @classmethod
     def rotated(cls, w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> Problem:
@@ -44,8 +47,9 @@ class Problem:
         check(w, h, spec)
         hessian = rotate_hessian(h, spec.in_seed)
         hessian[np.diag_indices_from(hessian)] += DAMPING
-        loudest = np.argsort(-np.diag(h), kind="stable")[: spec.rank]
-        return cls(rotate_weight(w, spec.in_seed, spec.out_seed), hessian, input_directions(loudest, spec.cols, spec.in_seed))
+        weight = rotate_weight(w, spec.in_seed, spec.out_seed)
+        loudest = np.argsort(-np.diag(h), kind="stable")[:LOUDEST]
+        return cls(weight, hessian, Directions(weight, hessian, input_directions(loudest, spec.cols, spec.in_seed)))
 
     def relative(self, error: Floats) -> float:
         """tr(E H Eᵀ) / tr(W H Wᵀ); a zero matrix counts as 1 below the line."""
@@ -79,17 +83,17 @@ def _plans(problem: Problem, spec: MatrixSpec) -> Iterator[Plan]:
         return CODE_ERROR[spec.kind][spec.bits] * squares * len(w) * innovations(hessian) / norm
 
     if spec.rank == 0:
-        yield Plan(no_factors(spec), h, False, expected(w, h))
+        yield Plan(no_factors(spec), h, False, EXCESS * expected(w, h))
         return
-    for rows in row_spaces(w, h, problem.channels, spec.rank).values():
+    for rows in problem.directions.row_spaces(spec.rank).values():
         factors = round_factors(w, rows, None, spec)
         residual = w - factors.product
-        yield Plan(factors, h, False, expected(residual, h))
+        yield Plan(factors, h, False, EXCESS * expected(residual, h))
         if spec.factor_bits > 4:
             rest = projected(h, factors.right)
             left, gram = solve_left(w, h, factors.right)
             rounding = FACTOR_ERROR[spec.factor_bits] * float(np.sum((left @ gram) * left)) / norm
-            yield Plan(factors, rest, True, expected(residual, rest) + rounding)
+            yield Plan(factors, rest, True, EXCESS_REFIT * expected(residual, rest) + rounding)
 
 
 def projected(h: Doubles, right: Floats) -> Doubles:
@@ -103,8 +107,9 @@ def projected(h: Doubles, right: Floats) -> Doubles:
 
 
 def innovations(h: Doubles) -> float:
-    """Σ D_j of H = L D Lᵀ."""
-    return float(np.square(np.diag(np.linalg.cholesky(h))).sum())
+    """Σ D_j of H = L D Lᵀ, its columns in the order in which they are rounded."""
+    order = rounding_order(h)
+    return float(np.square(np.diag(np.linalg.cholesky(h[np.ix_(order, order)]))).sum())
 
 
 def check(w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> None:
