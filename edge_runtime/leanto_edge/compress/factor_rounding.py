@@ -21,8 +21,9 @@ from leanto_edge.tensor_file import Array
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-FACTOR_ERROR = {4: 0.0058, 8: 1e-4, 16: 1e-7}  # of each factor, relative to its energy, normal entries
+FACTOR_ERROR = {8: 1e-4, 16: 1e-7}  # of each factor, relative to its energy, normal entries
 _PASSES = 3  # of the correlated rounding of a 4-bit L
+_STARTS = 16  # rows that a 4-bit string is tried to begin at, every second one
 _RIDGE = 1e-9  # of a Gram matrix's mean diagonal, added to its diagonal
 
 
@@ -48,7 +49,7 @@ def no_factors(spec: MatrixSpec) -> Factors:
 def round_right(right: Doubles, weights: Doubles, spec: MatrixSpec) -> tuple[dict[str, Array], Floats]:
     """Tensors of R (r, n) and what they stand for; `weights` (r,) say how much each row's squared error counts."""
     if spec.factor_bits == 16:
-        halves = right.astype(np.float16)
+        halves = _halves(right)
         return {"right": halves}, halves.astype(np.float32)
     return _stored("right", right.astype(np.float32), np.diag(weights), spec)
 
@@ -56,7 +57,7 @@ def round_right(right: Doubles, weights: Doubles, spec: MatrixSpec) -> tuple[dic
 def round_left(left: Doubles, gram: Doubles, spec: MatrixSpec) -> tuple[dict[str, Array], Floats]:
     """Tensors of L (m, r) and what they stand for, with little tr(E G Eᵀ), E the error and G (r, r) the Gram matrix of R."""
     if spec.factor_bits == 16:
-        halves = left.astype(np.float16)
+        halves = _halves(left)
         return {"left": halves}, halves.astype(np.float32)
     tensors, found = _stored("left", left.T.astype(np.float32), gram, spec)
     return tensors, np.ascontiguousarray(found.T)
@@ -93,20 +94,43 @@ def _round_trellis(rows: Floats, gram: Doubles) -> tuple[Array, Floats, Floats]:
     metric = gram * np.outer(units, units)
     metric /= np.diag(metric).max() or 1.0
     tables = leanto_kernels.tables(4)
-    codes, values = leanto_kernels.encode_trellis(targets, tables, 4, threads=1, weights=np.diag(metric).astype(np.float32))
-    kept: Floats = values.astype(np.float32)
+    codes, kept = _tail_biting(targets, tables, np.diag(metric).astype(np.float32))
     narrow = metric.astype(np.float32)
     bound = np.abs(narrow).sum(axis=1)
     for _ in range(_PASSES):
         error = targets - kept
         step = (narrow @ error) * inverse(bound)[:, None]
-        again, found = leanto_kernels.encode_trellis(kept + step, tables, 4, threads=1, weights=bound)
+        again, found = _tail_biting(kept + step, tables, bound)
         better = _energy(targets - found, narrow) < _energy(error, narrow)
         codes[:, better], kept[:, better] = again[:, better], found[:, better]
     return codes, kept, scales
+
+
+def _tail_biting(targets: Floats, tables: NDArray[np.int8], weights: Floats) -> tuple[NDArray[np.uint8], Floats]:
+    """Codes and values of targets (r, length). The encoder guesses what a string's ends share, badly for short strings: begin at
+    several rows, keep the best of each column. Two rows are a byte."""
+    best: tuple[NDArray[np.uint8], Floats] | None = None
+    least = np.full(targets.shape[1], np.inf, np.float32)
+    for start in range(0, min(len(targets), _STARTS), 2):
+        turned = np.ascontiguousarray(np.roll(targets, -start, axis=0))
+        codes, values = leanto_kernels.encode_trellis(turned, tables, 4, threads=1, weights=np.roll(weights, -start))
+        codes, found = np.roll(codes, start // 2, axis=0), np.roll(values, start, axis=0).astype(np.float32)
+        miss = weights @ np.square(targets - found)
+        if best is None:
+            best, least = (codes, found), miss
+        better = miss < least
+        best[0][:, better], best[1][:, better], least[better] = codes[:, better], found[:, better], miss[better]
+    assert best is not None
+    return best
 
 
 def _energy(error: Floats, metric: Floats) -> Floats:
     """Of each column of error (r, length)."""
     found: Floats = (error * (metric @ error)).sum(axis=0)
     return found
+
+
+def _halves(factor: Doubles) -> NDArray[np.float16]:
+    if np.abs(factor).max(initial=0) > np.finfo(np.float16).max:
+        raise ValueError("the low-rank factors are too large for float16; choose factor_bits 8 or 4")
+    return factor.astype(np.float16)

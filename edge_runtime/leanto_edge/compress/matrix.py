@@ -47,6 +47,8 @@ def compress_matrix(
     """
     problem = Problem.rotated(w, h, spec)
     importance = np.ones(len(w), np.float32) if importance is None else importance
+    if importance.shape != (len(w),) or not np.isfinite(importance).all() or importance.min() < 0:
+        raise ValueError(f"importance must be {len(w)} numbers of at least 0, one for each row")
     plans = best_plans(problem, spec)
     return min((_carry_out(problem, plan, spec, sweeps, executor, importance) for plan in plans), key=lambda found: found.error)
 
@@ -73,11 +75,11 @@ def _carry_out(problem: Problem, plan: Plan, spec: MatrixSpec, sweeps: int, exec
     """Codes, then, where the plan says so, L once more; sweeps always see the whole Hessian and the stored L·R."""
     w, factors = problem.weight, plan.factors
     codes = encode(w - factors.product, plan.hessian, spec, importance, executor)
-    for _ in range(max(sweeps, 1)) if plan.refit else ():
-        factors = refit_left(w - codes.dense, factors, problem.hessian, spec)
-        codes = refine(codes, w - factors.product, problem.hessian, spec, importance, 1, executor)
-    if not plan.refit:
-        codes = refine(codes, w - factors.product, problem.hessian, spec, importance, sweeps, executor)
+    rounds = max(sweeps, 1) if plan.refit else 1
+    for _ in range(rounds):
+        if plan.refit:
+            factors = refit_left(w - codes.dense, factors, problem.hessian, spec)
+        codes = refine(codes, w - factors.product, problem.hessian, spec, importance, sweeps // rounds, executor)
     tensors = {**code_tensors(codes, spec), **factors.tensors}
     return CompressedMatrix(spec, tensors, problem.relative(w - _rotated_weight(spec, tensors)))
 

@@ -102,7 +102,9 @@ def compress(
     clock.start("measure", len(text.held_out))
     quality = measure_quality(teacher.model, student, text.held_out, clock.done)
     clock.start("write", 1)
-    report = _write(out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, clock.seconds)
+    report = _write(
+        out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, clock.seconds
+    )
     workspace.remove()
     clock.done(1)
     return report
@@ -175,7 +177,9 @@ class _Compression:
                 raise ArtifactError(self._teacher.path, f"gives values that are not finite in front of {modules[0]}; the model is broken")
             missing = [module for module, matrix in finished.items() if matrix is None]
             with ThreadPoolExecutor(len(missing)) as side_by_side:
-                made = side_by_side.map(lambda module: self._compress(module, moments.target(self._weight(module)), moments.hessian), missing)
+                made = side_by_side.map(
+                    lambda module: self._compress(module, moments.target(self._weight(module)), moments.hessian), missing
+                )
                 finished |= dict(zip(missing, made, strict=True))
         for module, matrix in finished.items():
             assert matrix is not None

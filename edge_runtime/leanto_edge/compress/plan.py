@@ -23,6 +23,7 @@ Doubles = NDArray[np.float64]
 DAMPING = 0.01  # of the Hessian's mean diagonal, added to its diagonal
 # Measured error over that of the theory, median on attention matrices of GPT-2, without and with L solved again behind Q.
 EXCESS, EXCESS_REFIT = 1.07, 1.02
+LARGEST_WEIGHT = 1e12
 LOUDEST = 64  # input channels that a row space may be made for
 # Mean squared error of each code for a standard normal source, in blocks of 256 rows.
 CODE_ERROR = {
@@ -108,8 +109,11 @@ def projected(h: Doubles, right: Floats) -> Doubles:
 
 def innovations(h: Doubles) -> float:
     """Σ D_j of H = L D Lᵀ, its columns in the order in which they are rounded."""
-    order = rounding_order(h)
-    return float(np.square(np.diag(np.linalg.cholesky(h[np.ix_(order, order)]))).sum())
+    try:
+        order = rounding_order(h)
+        return float(np.square(np.diag(np.linalg.cholesky(h[np.ix_(order, order)]))).sum())
+    except np.linalg.LinAlgError:
+        raise ValueError("the Hessian has negative eigenvalues; measure it as the mean of x xᵀ in float64") from None
 
 
 def check(w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> None:
@@ -118,6 +122,8 @@ def check(w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> None:
         raise ValueError(f"the weight is {w.shape} and the Hessian {h.shape}, the spec wants {spec.rows}x{spec.cols}")
     if not np.isfinite(w).all():
         raise ValueError("the weight has values that are not finite; the model is broken")
+    if np.abs(w).max() > LARGEST_WEIGHT:
+        raise ValueError(f"the weight has values beyond {LARGEST_WEIGHT:g}; the model is broken")
     if not np.isfinite(h).all():
         raise ValueError("the Hessian has values that are not finite; the calibration text or the model is broken")
     largest = float(np.abs(h).max())

@@ -128,8 +128,6 @@ def _expected_errors(w: NDArray[np.float32], h: NDArray[np.float64], specs: Sequ
     return found
 
 
-
-
 def _importance(use: NDArray[np.float64]) -> NDArray[np.float32]:
     return (use / use.mean() + RARE_TOKEN).astype(np.float32)
 

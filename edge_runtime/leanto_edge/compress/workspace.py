@@ -55,7 +55,9 @@ class Workspace:
         """What `save_choice` kept, or None."""
         try:
             entries = json.loads((self.path / _CHOICE).read_bytes())
-            return {name: MatrixSpec.from_json(spec) for name, (spec, _) in entries.items()}, {name: kl for name, (_, kl) in entries.items()}
+            return {name: MatrixSpec.from_json(spec) for name, (spec, _) in entries.items()}, {
+                name: kl for name, (_, kl) in entries.items()
+            }
         except (OSError, ValueError):
             return None
 
