@@ -75,8 +75,13 @@ const std::vector<int>& BlockEncoder::encode(const float* targets, const float* 
         return path_;
     }
     set_costs(targets, weights, rows);
-    search(rows, 0, rows, groups_ == 1 ? 0 : settle_seam(rows));
-    if (groups_ > 1 && rows <= seam_rows(window_, bits_)) turn_seam(rows);
+    if (groups_ == 1) {
+        search(rows, 0, rows, 0);
+    } else {
+        settle_seam(rows);
+        if (rows <= seam_rows(window_, bits_)) search_short(rows);
+        else search(rows, 0, rows, path_[static_cast<size_t>(seam_rows(window_, bits_))] & (groups_ - 1));
+    }
     return path_;
 }
 
@@ -89,9 +94,27 @@ void BlockEncoder::set_costs(const float* targets, const float* weights, int row
     }
 }
 
-// In a block that is short beside its windows a seam settled once is often a poor one: the search is repeated with the seam elsewhere,
-// bound there to the string found so far, which can only get better.
-void BlockEncoder::turn_seam(int rows) {
+// A path over the rows around the seam, more than once around a short block: where it crosses the seam it has the bits that both share.
+void BlockEncoder::settle_seam(int rows) {
+    const int half = seam_rows(window_, bits_);
+    search(rows, rows - half % rows, 2 * half, -1);
+}
+
+// In a block that is short beside its windows one crossing is often a poor choice: all are tried, and then the search is repeated with
+// the seam elsewhere, bound there to the best string found so far, which can only get better.
+void BlockEncoder::search_short(int rows) {
+    const int half = seam_rows(window_, bits_);
+    std::vector<int> seams, best;
+    for (int t = half % rows; t < 2 * half; t += rows) seams.push_back(path_[static_cast<size_t>(t)] & (groups_ - 1));
+    std::sort(seams.begin(), seams.end());
+    seams.erase(std::unique(seams.begin(), seams.end()), seams.end());
+    float least = kNever;
+    for (const int seam : seams) {
+        search(rows, 0, rows, seam);
+        const float cost = cost_of_path(rows);
+        if (best.empty() || cost < least) least = cost, best = path_;
+    }
+    path_ = best;
     for (int turn = 1; turn <= kSeamTurns; ++turn) {
         const int start = turn * rows * 5 / 8 % rows;
         search(rows, start, rows, path_[static_cast<size_t>(start)] & (groups_ - 1));
@@ -99,11 +122,13 @@ void BlockEncoder::turn_seam(int rows) {
     }
 }
 
-// The bits shared by the last row and the first, from a pass over the rows around them, more than once around a short block.
-int BlockEncoder::settle_seam(int rows) {
-    const int half = seam_rows(window_, bits_);
-    search(rows, rows - half % rows, 2 * half, -1);
-    return path_[static_cast<size_t>(half)] & (groups_ - 1);
+float BlockEncoder::cost_of_path(int rows) const {
+    float cost = 0;
+    for (size_t t = 0; t < static_cast<size_t>(rows); ++t) {
+        const float v = values_.get()[static_cast<size_t>(path_[t])];
+        cost += v * (square_[t] * v + linear_[t]);
+    }
+    return cost;
 }
 
 // Cheapest path over `count` rows from row `start` on (cyclic), into path_. seam >= 0: the group that both ends must have.

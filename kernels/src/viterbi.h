@@ -51,8 +51,9 @@ class BlockEncoder {
 
   private:
     void set_costs(const float* targets, const float* weights, int rows);
-    int settle_seam(int rows);
-    void turn_seam(int rows);
+    void settle_seam(int rows);
+    void search_short(int rows);
+    float cost_of_path(int rows) const;
     void search(int rows, int start, int count, int seam);
     void lower_costs(int t);
     int best_window(int group, size_t row, const float* after) const;
