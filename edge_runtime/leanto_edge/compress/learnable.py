@@ -86,7 +86,7 @@ class LearnableMatrix:
         return (self._left + self.left) * (1 + self.rank_gain)
 
 
-class _LookUp(torch.autograd.Function):
+class _LookUp(torch.autograd.Function):  # type: ignore[misc]
     """A[ia] + B[ib] for tables (2, 16) float32 and indices (m, n) uint8; the gradient of an entry is the sum over where it was taken."""
 
     @staticmethod
@@ -102,7 +102,7 @@ class _LookUp(torch.autograd.Function):
         return torch.from_numpy(np.stack(sums).astype(np.float32)), None, None
 
 
-class _Rotate(torch.autograd.Function):
+class _Rotate(torch.autograd.Function):  # type: ignore[misc]
     """Rᵀ applied to every row of w (m, n); the transpose of a rotation is its inverse."""
 
     @staticmethod

@@ -7,6 +7,7 @@ Each step is its own module; here is only their order, what is kept for a resump
 from __future__ import annotations
 
 import copy
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +26,9 @@ from leanto_edge.compress.allocation import allocate, vectors_size
 from leanto_edge.compress.calibration import Calibration, read_calibration
 from leanto_edge.compress.hessian import Hessian, LayerWalk, measure_moments
 from leanto_edge.compress.matrix import CompressedMatrix, compress_matrix, decompress_matrix
+from leanto_edge.compress.methods import METHODS
 from leanto_edge.compress.recovery import recover
+from leanto_edge.compress.reference import proxy_error
 from leanto_edge.compress.report import MatrixReport, Quality, Report, measure_quality
 from leanto_edge.compress.sensitivity import table_problems, weigh
 from leanto_edge.compress.settings import Profile, Settings
@@ -47,6 +50,7 @@ def compress(
     budget_bytes: int | None = None,
     profile: Profile = "best",
     uniform: bool = False,
+    method: str = "leanto",
     embedding_bits: int | None = None,
     rank: int = 0,
     sweeps: int = 2,
@@ -72,6 +76,7 @@ def compress(
         budget_bytes,
         profile,
         uniform,
+        method,
         embedding_bits,
         rank,
         sweeps,
@@ -94,7 +99,7 @@ def compress(
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
         specs, divergences = _choose(teacher, text, settings, workspace, clock)
         matrices = _Compression(teacher, student, settings, specs, workspace, executor, clock).run(text)
-    vectors = teacher.vectors()
+    vectors: Mapping[str, Any] = teacher.vectors()
     if settings.recover_minutes:
         clock.start("recover", 100)
         recovered = recover(teacher, student, matrices, text.documents, settings.recover_minutes, settings.seed, clock.done)
@@ -125,7 +130,7 @@ def _choose(
     candidates = weigh(teacher, text.documents, options, settings.seed, clock.advance)
     parameters = sum(rows * cols for rows, cols in sizes.values()) + sum(vector_sizes(teacher.shape).values())
     budget = settings.budget_bytes if settings.budget_bytes is not None else int(settings.bits * parameters / 8)
-    chosen = allocate(candidates, budget - vectors_size(vector_sizes(teacher.shape)))
+    chosen = allocate(candidates, budget - vectors_size(vector_sizes(teacher.shape), 4 * parameters))
     specs, divergences = {m: c.spec for m, c in chosen.items()}, {m: c.kl for m, c in chosen.items()}
     workspace.save_choice(specs, divergences)
     return specs, divergences
@@ -199,7 +204,17 @@ class _Compression:
         self, module: str, weight: NDArray[np.float32], h: Hessian, importance: NDArray[np.float32] | None = None
     ) -> CompressedMatrix:
         spec = self._specs[module]
+        if spec.kind == "dense":
+            return self._compare(module, weight, h)
         finished = compress_matrix(weight, h, spec, sweeps=self._settings.sweeps, executor=self._executor, importance=importance)
+        self._workspace.save(module, finished)
+        return finished
+
+    def _compare(self, module: str, weight: NDArray[np.float32], h: Hessian) -> CompressedMatrix:
+        """By another method, kept as the plain weight that it would compute with."""
+        found = METHODS[self._settings.method](weight, h, self._settings.bits, seed=self._settings.seed)
+        error = proxy_error(weight.astype(np.float64), found.weight.astype(np.float64), h)
+        finished = CompressedMatrix(self._specs[module], {"weight": found.weight}, error, math.ceil(found.stored_bits / 8))
         self._workspace.save(module, finished)
         return finished
 
@@ -283,4 +298,6 @@ def _write(
         for spec in (matrix.spec,)
     )
     found = artifact.manifest
-    return Report(name, artifact.build_hash, found["parameters"], found["stored_bytes"], found["bits_per_weight"], quality, rows, seconds)
+    saved = sum(matrix.file_bytes - matrix.stored_bytes for matrix in matrices.values())  # by another method's format
+    stored, bits_per_weight = found["stored_bytes"] - saved, found["bits_per_weight"] - 8 * saved / found["parameters"]
+    return Report(name, artifact.build_hash, found["parameters"], stored, bits_per_weight, quality, rows, seconds)

@@ -5,7 +5,7 @@ Under H = L D Lᵀ, LDLQ of a matrix X by a code of relative error ε leaves ε 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from leanto_edge.compress.incoherence import input_directions, rotate_hessian, r
 from leanto_edge.compress.ldlq import rounding_order
 from leanto_edge.compress.lowrank import Directions, round_factors, solve_left
 from leanto_edge.layout import MatrixSpec
+from leanto_kernels.codebook import GAUSSIAN_ERROR
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -25,13 +26,8 @@ DAMPING = 0.01  # of the Hessian's mean diagonal, added to its diagonal
 EXCESS, EXCESS_REFIT = 1.07, 1.02
 LARGEST_WEIGHT = 1e12
 LOUDEST = 64  # input channels that a row space may be made for
-# Mean squared error of each code for a standard normal source, in blocks of 256 rows.
-CODE_ERROR = {
-    "trellis": {1: 0.2716, 2: 0.0724, 3: 0.0191, 4: 0.00537},
-    "additive": {1: 0.2961, 2: 0.0825, 3: 0.0234, 4: 0.0065},
-    "scalar": {1: 0.3634, 2: 0.1175, 3: 0.0345, 4: 0.0097},
-    "int8": {8: 6e-5},
-}
+# Mean squared error of each code for a standard normal source.
+CODE_ERROR: Mapping[str, Mapping[int, float]] = {**GAUSSIAN_ERROR, "int8": {8: 6e-5}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from leanto_edge.compress.calibration import Document, batches
 from leanto_edge.compress.hessian import LayerWalk
 from leanto_edge.compress.incoherence import restore_weight
 from leanto_edge.compress.ldlq import unit_lower
-from leanto_edge.compress.matrix import predicted_error
+from leanto_edge.compress.matrix import predicted_errors
 from leanto_edge.compress.plan import CODE_ERROR, Problem
 from leanto_edge.compress.report import log_probabilities
 from leanto_edge.compress.source import Source
@@ -60,7 +60,8 @@ def table_problems(
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]:
     """Hessian and row importance of embedding and head, from the head's Hessian and the mean probability (vocab,) of each token.
 
-    A row counts as often as its token is read, or predicted; of looked-up vectors every direction counts the same. A tied matrix serves both.
+    A row counts as often as its token is read, or predicted; of looked-up vectors every direction counts
+    the same. A tied matrix serves both.
     """
     head = head * (len(head) / (np.trace(head) or 1.0))
     read = np.bincount(np.concatenate(documents), minlength=len(predicted)) / sum(map(len, documents))
@@ -77,16 +78,19 @@ class Sensitivity:
         self._model, self._batches = model, list(batches(documents, _BATCH_ROWS))
         self._before = [log_probabilities(model, batch) for batch in self._batches]
         self._random = np.random.default_rng(seed)
+        self._plain_size = sum(4 * parameter.numel() for parameter in model.parameters())
 
     def candidates(self, module: str, h: NDArray[np.float64], options: Sequence[MatrixSpec]) -> list[Candidate]:
-        """Every option of one matrix with its size and the divergence expected of it; `h` (n, n): the Hessian that its rounding will see."""
+        """Every option of one matrix with its size and the divergence expected of it; `h` (n, n): what its rounding will see."""
         parameter = self._model.get_submodule(module).weight
         weight = parameter.detach().numpy()
         errors = _expected_errors(weight, h, options)
         reference = next(i for i, option in enumerate(options) if option.bits == REFERENCE_BITS and option.rank == 0)
         noise = disturbance(weight, h, options[reference], errors[reference], self._random)
         scale = self._divergence(parameter, noise) / (errors[reference] or 1.0)
-        return [Candidate(spec, stored_size(module, spec), scale * error) for spec, error in zip(options, errors, strict=True)]
+        return [
+            Candidate(spec, stored_size(module, spec, self._plain_size), scale * error) for spec, error in zip(options, errors, strict=True)
+        ]
 
     def _divergence(self, parameter: Any, noise: NDArray[np.float32]) -> float:
         """KL in nats per token from the model as it is to the model with `noise` added to one weight, which is taken back."""
@@ -109,27 +113,25 @@ def disturbance(
     """A random error (m, n) of w (m, n), shaped as LDLQ under h (n, n) would leave it, with tr(E H Eᵀ) = `relative` · tr(W H Wᵀ)."""
     problem = Problem.rotated(w, h, spec)
     white = random.standard_normal(w.shape, dtype=np.float32)
-    error = np.linalg.solve(unit_lower(problem.hessian).T, white.T).T.astype(np.float32)
+    error: NDArray[np.float32] = np.linalg.solve(unit_lower(problem.hessian).T, white.T).T.astype(np.float32)
     size = math.sqrt(relative / (problem.relative(error) or 1.0))
     return restore_weight(np.ascontiguousarray(error * np.float32(size)), spec.in_seed, spec.out_seed)
 
 
 def _expected_errors(w: NDArray[np.float32], h: NDArray[np.float64], specs: Sequence[MatrixSpec]) -> list[float]:
     """Of every candidate: theory at one width of codes for each low-rank term, the others in the proportion of their codes' errors."""
-    at_rank: dict[tuple[int, int], tuple[float, float]] = {}  # error, code error
-    found = []
-    for spec in specs:
-        code = CODE_ERROR[spec.kind][spec.bits]
-        key = (spec.rank, spec.factor_bits)
-        if key not in at_rank:
-            at_rank[key] = (predicted_error(w, h, spec), code)
-        error, base = at_rank[key]
-        found.append(error * code / base)
-    return found
+    typical = {(spec.rank, spec.factor_bits): spec for spec in specs if spec.bits == REFERENCE_BITS}
+    errors = dict(zip(typical, predicted_errors(w, h, list(typical.values())), strict=True))
+    return [
+        errors[key] * CODE_ERROR[spec.kind][spec.bits] / CODE_ERROR[typical[key].kind][REFERENCE_BITS]
+        for spec in specs
+        for key in ((spec.rank, spec.factor_bits),)
+    ]
 
 
 def _importance(use: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (use / use.mean() + RARE_TOKEN).astype(np.float32)
+    found: NDArray[np.float32] = (use / use.mean() + RARE_TOKEN).astype(np.float32)
+    return found
 
 
 def _few(documents: Sequence[Document], seed: int) -> list[Document]:
