@@ -99,8 +99,8 @@ def _round_trellis(rows: Floats, gram: Doubles) -> tuple[Array, Floats, Floats]:
     bound = np.abs(narrow).sum(axis=1)
     for _ in range(_PASSES):
         error = targets - kept
-        step = (narrow @ error) * inverse(bound)[:, None]
-        again, found = _tail_biting(kept + step, tables, bound)
+        wanted = np.asarray(kept + (narrow @ error) * inverse(bound)[:, None], np.float32)
+        again, found = _tail_biting(wanted, tables, bound)
         better = _energy(targets - found, narrow) < _energy(error, narrow)
         codes[:, better], kept[:, better] = again[:, better], found[:, better]
     return codes, kept, scales

@@ -96,4 +96,5 @@ def _carry_out(problem: Problem, plan: Plan, spec: MatrixSpec, sweeps: int, exec
 def _rotated_weight(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
     """Q + L R (m, n), in rotated space."""
     left, right = dense_factors(spec, tensors)
-    return decoded(spec, tensors) + left @ right
+    product: Floats = left @ right
+    return decoded(spec, tensors) + product
