@@ -87,8 +87,8 @@ def _round_int8(rows: Floats, gram: Doubles) -> tuple[Array, Floats, Floats]:
 def _round_trellis(rows: Floats, gram: Doubles) -> tuple[Array, Floats, Floats]:
     """Codes down the rank, each row's error counted alone: Viterbi does not see how the rows' errors interact, and they hardly do."""
     scales = stored_scales(np.sqrt(np.mean(np.square(rows, dtype=np.float64), axis=1)) * leanto_kernels.unit(4))
-    weights = np.diag(gram) * np.square(scales, dtype=np.float64)
-    weights = (weights / (weights.max() or 1.0)).astype(np.float32)
+    energies = np.diag(gram) * np.square(scales, dtype=np.float64)
+    weights = np.asarray(energies / (energies.max() or 1.0), np.float32)
     targets = np.asarray(rows * inverse(scales)[:, None], np.float32)
     codes, values = leanto_kernels.encode_trellis(targets, leanto_kernels.tables(4), 4, threads=1, weights=weights)
     return codes, values.astype(np.float32), scales

@@ -6,7 +6,7 @@ The error is in proportion to mean(X²) of what is coded, and otherwise a matter
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,14 @@ LARGEST_WEIGHT = 1e12
 LOUDEST = 64  # input channels that a row space may be made for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """A weight (m, n) and its Hessian in rotated space, the latter with a mean diagonal of 1 and damped; and their leading directions."""
 
     weight: Floats
     hessian: Doubles
     directions: Directions
+    _expected: dict[float, float] = field(default_factory=dict)
 
     @classmethod
     def rotated(cls, w: Floats, h: NDArray[np.float64], spec: MatrixSpec) -> Problem:
@@ -51,6 +52,12 @@ class Problem:
         """tr(E H Eᵀ) / tr(W H Wᵀ); a zero matrix counts as 1 below the line."""
         wide = self.hessian.astype(np.float32)
         return _energy(error, wide) / (_energy(self.weight, wide) or 1.0)
+
+    def expected_error(self, code_error: float) -> float:
+        """That of leanto_edge.compress.ldlq under its Hessian, worked out once."""
+        if code_error not in self._expected:
+            self._expected[code_error] = expected_error(self.hessian, code_error)
+        return self._expected[code_error]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +80,23 @@ def best_plans(problem: Problem, spec: MatrixSpec) -> list[Plan]:
 def _plans(problem: Problem, spec: MatrixSpec) -> Iterator[Plan]:
     w, h = problem.weight, problem.hessian
     norm = _energy(w, h.astype(np.float32)) or 1.0
+    code_error = CODE_ERROR[spec.kind][spec.bits]
 
-    def expected(residual: Floats, hessian: Doubles) -> float:
-        squares = float(np.mean(np.square(residual, dtype=np.float64)))
-        return EXCESS[spec.bits] * squares * len(w) * expected_error(hessian, CODE_ERROR[spec.kind][spec.bits]) / norm
+    def expected(residual: Floats, by_hessian: float) -> float:
+        return EXCESS[spec.bits] * float(np.square(residual, dtype=np.float64).sum()) / w.shape[1] * by_hessian / norm
 
     if spec.rank == 0:
-        yield Plan(no_factors(spec), h, False, expected(w, h))
+        yield Plan(no_factors(spec), h, False, expected(w, problem.expected_error(code_error)))
         return
     for rows in problem.directions.row_spaces(spec.rank).values():
         factors = round_factors(w, rows, None, spec)
         residual = w - factors.product
-        yield Plan(factors, h, False, expected(residual, h))
+        yield Plan(factors, h, False, expected(residual, problem.expected_error(code_error)))
         if spec.factor_bits > 4:
             rest = projected(h, factors.right)
             left, gram = solve_left(w, h, factors.right)
             rounding = FACTOR_ERROR[spec.factor_bits] * float(np.sum((left @ gram) * left)) / norm
-            yield Plan(factors, rest, True, EXCESS_REFIT * expected(residual, rest) + rounding)
+            yield Plan(factors, rest, True, EXCESS_REFIT * expected(residual, expected_error(rest, code_error)) + rounding)
 
 
 def projected(h: Doubles, right: Floats) -> Doubles:

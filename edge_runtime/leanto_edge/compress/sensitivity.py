@@ -131,7 +131,7 @@ def _power_law(levels: NDArray[np.float64], found: NDArray[np.float64], errors: 
     x, y = np.log(np.maximum(levels, _TINY)), np.log(np.maximum.accumulate(np.maximum(found, _TINY)))
     wanted = np.log(np.maximum(errors, _TINY))
     beyond = np.minimum(wanted - x[0], 0) + np.maximum(wanted - x[-1], 0)
-    return np.exp(np.interp(wanted, x, y) + beyond)
+    return np.asarray(np.exp(np.interp(wanted, x, y) + beyond), np.float64)
 
 
 def _expected_errors(w: NDArray[np.float32], h: NDArray[np.float64], specs: Sequence[MatrixSpec]) -> list[float]:
