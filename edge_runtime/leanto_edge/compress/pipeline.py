@@ -100,7 +100,9 @@ def compress(
         specs, divergences = _choose(teacher, text, settings, workspace, clock)
         matrices = _Compression(teacher, student, settings, specs, workspace, executor, clock).run(text)
     vectors: Mapping[str, Any] = teacher.vectors()
+    untuned = None
     if settings.recover_minutes:
+        untuned = measure_quality(teacher.model, student, text.held_out)
         clock.start("recover", 100)
         recovered = recover(teacher, student, matrices, text.documents, settings.recover_minutes, settings.seed, clock.done)
         matrices, vectors = recovered.matrices, recovered.vectors
@@ -108,7 +110,7 @@ def compress(
     quality = measure_quality(teacher.model, student, text.held_out, clock.done)
     clock.start("write", 1)
     report = _write(
-        out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, clock.seconds
+        out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, untuned, clock.seconds
     )
     workspace.remove()
     clock.done(1)
@@ -277,6 +279,7 @@ def _write(
     vectors: Mapping[str, Any],
     divergences: Mapping[str, float],
     quality: Quality,
+    untuned: Quality | None,
     seconds: float,
 ) -> Report:
     tensors = {f"{module}.{part}": tensor for module, matrix in matrices.items() for part, tensor in matrix.tensors.items()}
@@ -300,4 +303,4 @@ def _write(
     found = artifact.manifest
     saved = sum(matrix.file_bytes - matrix.stored_bytes for matrix in matrices.values())  # by another method's format
     stored, bits_per_weight = found["stored_bytes"] - saved, found["bits_per_weight"] - 8 * saved / found["parameters"]
-    return Report(name, artifact.build_hash, found["parameters"], stored, bits_per_weight, quality, rows, seconds)
+    return Report(name, artifact.build_hash, found["parameters"], stored, bits_per_weight, quality, untuned, rows, seconds)

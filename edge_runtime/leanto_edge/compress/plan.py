@@ -83,7 +83,8 @@ def _plans(problem: Problem, spec: MatrixSpec) -> Iterator[Plan]:
     code_error = CODE_ERROR[spec.kind][spec.bits]
 
     def expected(residual: Floats, by_hessian: float) -> float:
-        return EXCESS[spec.bits] * float(np.square(residual, dtype=np.float64).sum()) / w.shape[1] * by_hessian / norm
+        energy: float = np.square(residual, dtype=np.float64).sum()
+        return float(EXCESS[spec.bits] * energy / w.shape[1] * by_hessian / norm)
 
     if spec.rank == 0:
         yield Plan(no_factors(spec), h, False, expected(w, problem.expected_error(code_error)))

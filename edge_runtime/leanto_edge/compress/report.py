@@ -46,7 +46,10 @@ class MatrixReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of `compress`. `stored_bytes` counts every file but the manifest, `bits_per_weight` the whole weight file."""
+    """The result of `compress`. `stored_bytes` counts every file but the manifest, `bits_per_weight` the whole weight file.
+
+    `untuned`: the quality before recovery, if there was one.
+    """
 
     name: str
     build_hash: str
@@ -54,6 +57,7 @@ class Report:
     stored_bytes: int
     bits_per_weight: float
     quality: Quality
+    untuned: Quality | None
     matrices: tuple[MatrixReport, ...]
     seconds: float
 
@@ -77,7 +81,7 @@ class Report:
         return "\n".join(f"{label:<16} {value}" for label, value in rows)
 
 
-def measure_quality(teacher: Any, student: Any, documents: Sequence[Document], step: Callable[[int], None]) -> Quality:
+def measure_quality(teacher: Any, student: Any, documents: Sequence[Document], step: Callable[[int], None] = lambda _: None) -> Quality:
     """Run both models over the documents; `step` hears how many documents are done."""
     losses: list[tuple[float, float]] = []
     divergences: list[Any] = []
