@@ -24,6 +24,7 @@ from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import write_artifact
 from leanto_edge.compress.allocation import allocate, vectors_size
 from leanto_edge.compress.calibration import Calibration, read_calibration
+from leanto_edge.compress.guidance import Weights, token_weights
 from leanto_edge.compress.hessian import Hessian, LayerWalk, measure_moments
 from leanto_edge.compress.matrix import CompressedMatrix, compress_matrix, decompress_matrix
 from leanto_edge.compress.methods import METHODS
@@ -55,6 +56,7 @@ def compress(
     rank: int = 0,
     sweeps: int = 2,
     recover_minutes: float = 0.0,
+    guided: bool = False,
     seed: int = 0,
     calibration_tokens: int = 32_768,
     held_out_tokens: int = 8_192,
@@ -81,6 +83,7 @@ def compress(
         rank,
         sweeps,
         recover_minutes,
+        guided,
         seed,
         calibration_tokens,
         held_out_tokens,
@@ -160,11 +163,14 @@ class _Compression:
         self._teacher, self._student, self._settings, self._specs = teacher, student, settings, specs
         self._workspace, self._executor, self._clock = workspace, executor, clock
         self._finished: dict[str, CompressedMatrix] = {}
+        self._guides: Weights = {}
 
     def run(self, text: Calibration) -> Mapping[str, CompressedMatrix]:
         """Every matrix of the model, compressed."""
         self._clock.start("compress", sum(spec.rows * spec.cols for spec in self._specs.values()))
         shape = self._teacher.shape
+        if self._settings.guided:
+            self._guides = token_weights(self._teacher, text.documents, self._settings.seed)
         truth, walk = (LayerWalk(model, text.documents, shape) for model in (self._teacher.model, self._student))
         for layer in range(shape.num_layers):
             for group in shared_inputs(shape):
@@ -179,7 +185,7 @@ class _Compression:
         modules = [f"model.layers.{layer}.{name}" for name in group]
         finished = {module: self._workspace.load(module, self._specs[module]) for module in modules}
         if None in finished.values():
-            moments = measure_moments(truth, walk, layer, group[:1])[group[0]]
+            moments = measure_moments(truth, walk, layer, group[0], self._guides.get(modules[0]))
             if not np.isfinite(moments.hessian).all():
                 raise ArtifactError(self._teacher.path, f"gives values that are not finite in front of {modules[0]}; the model is broken")
             missing = [module for module, matrix in finished.items() if matrix is None]

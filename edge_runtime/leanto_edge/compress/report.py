@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from leanto_edge.compress.calibration import Document, batches
+from leanto_edge.compress.calibration import Document, batches, padded_batch
 
 _BATCH_ROWS = 8
 
@@ -108,13 +108,10 @@ def measure_quality(teacher: Any, student: Any, documents: Sequence[Document], s
 
 def log_probabilities(model: Any, batch: Sequence[Document], *, learning: bool = False) -> Any:
     """Log-probabilities (predictions, vocab) float32 of every next token of the batch, padding left out; differentiable if `learning`."""
-    ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
-    real = torch.zeros_like(ids, dtype=torch.bool)
-    for row, document in enumerate(batch):
-        ids[row, : len(document)] = torch.tensor(document)
-        real[row, : len(document) - 1] = True
+    ids, real = padded_batch(batch)
     with torch.set_grad_enabled(learning):
-        return torch.log_softmax(model(ids, use_cache=False).logits[real].float(), dim=-1)
+        logits = model(ids, use_cache=False).logits[:, :-1]
+        return torch.log_softmax(logits[real[:, 1:]].float(), dim=-1)
 
 
 def _targets(batch: Sequence[Document]) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from leanto_edge.architecture import ModelShape
 from leanto_edge.compress.allocation import Candidate, stored_size
-from leanto_edge.compress.calibration import Document, batches
+from leanto_edge.compress.calibration import BATCH_ROWS, Document, batches
 from leanto_edge.compress.hessian import LayerWalk
 from leanto_edge.compress.incoherence import restore_weight
 from leanto_edge.compress.ldlq import damped_lower
@@ -31,7 +31,6 @@ MEASURED_BITS = (1, 2, 3)  # from there on the divergence grows in proportion to
 RARE_TOKEN = 0.3  # importance of a token that the calibration text never uses, where the mean token has 1.3
 PREDICTED_BITS = 2
 _TINY = 1e-12
-_BATCH_ROWS = 16
 _TOKENS = 2048  # that each divergence is measured on
 
 
@@ -78,7 +77,7 @@ class Sensitivity:
     """Measures on a few documents how far a teacher moves when one of its matrices is disturbed."""
 
     def __init__(self, model: Any, documents: Sequence[Document], seed: int) -> None:
-        self._model, self._batches = model, list(batches(documents, _BATCH_ROWS))
+        self._model, self._batches = model, list(batches(documents, BATCH_ROWS))
         self._before = [log_probabilities(model, batch) for batch in self._batches]
         self._random = np.random.default_rng(seed)
         self._plain_size = sum(4 * parameter.numel() for parameter in model.parameters())

@@ -20,10 +20,11 @@ class Settings:
     """`bits`: the budget, as an average over all parameters of the weight file with everything counted; `budget_bytes`: the same in bytes.
 
     `profile`: how the codes are made, from the most accurate to the fastest to decode. `uniform`: no budget, but `bits` (1 to 4, or 8 for
-    int8) for every matrix of the layers, `embedding_bits` (None: max(4, bits)) for embedding and head, and `rank`. `method`: by which of
-    leanto_edge.compress.methods the layers are compressed; others than leanto, there for comparison, need `uniform` and may take fractions
-    of bits. `sweeps`: how often every column is rounded again with the others fixed. `recover_minutes`: of distillation afterwards. Token
-    counts bound the calibration and the held-out text. `seed` makes everything repeatable.
+    int8) for every matrix of the layers, `embedding_bits` (None: 4, or 8 beyond) for embedding and head, and `rank`. `method`: by which
+    of leanto_edge.compress.methods the layers are compressed; others than leanto, there for comparison, need `uniform` and may take
+    fractions of bits. `sweeps`: how often every column is rounded again with the others fixed. `recover_minutes`: of distillation
+    afterwards. `guided`: tokens count for more in the Hessians where their errors move the output more, which takes a backward pass
+    through the model. Token counts bound the calibration and the held-out text. `seed` makes everything repeatable.
     """
 
     bits: float = 4
@@ -35,6 +36,7 @@ class Settings:
     rank: int = 0
     sweeps: int = 2
     recover_minutes: float = 0.0
+    guided: bool = False
     seed: int = 0
     calibration_tokens: int = 32_768
     held_out_tokens: int = 8_192

@@ -30,6 +30,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--profile", default="best", help="best quality (default), fast to decode, or plain scalar codes", metavar="NAME")
     parser.add_argument("--recover", type=float, default=0, metavar="MINUTES", help="distil scales, tables, factors and norms afterwards")
     parser.add_argument("--calibration-tokens", type=int, default=32_768, metavar="N", help="how much of it to use (default: 32768)")
+    parser.add_argument("--guided", action="store_true", help="weigh tokens by how much their errors move the output")
     parser.add_argument("--uniform", action="store_true", help="the same bits for every matrix of the layers, instead of a budget")
     parser.add_argument("--embedding-bits", type=int, metavar="B", help="with --uniform: of embedding and head (default: 4, or 8)")
     parser.add_argument("--rank", type=int, default=0, metavar="R", help="with --uniform: of the low-rank term (default: 0)")
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
                 budget_bytes=options.bytes,
                 profile=options.profile,
                 recover_minutes=options.recover,
+                guided=options.guided,
                 uniform=options.uniform,
                 method=options.method,
                 embedding_bits=options.embedding_bits,
