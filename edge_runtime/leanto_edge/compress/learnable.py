@@ -125,7 +125,8 @@ def _indices(matrix: CompressedMatrix, which: int) -> NDArray[np.uint8]:
     """Where each weight looks in one of the two tables, (m, n): what tables that name their entries decode to."""
     spec = matrix.spec
     tables = np.zeros((2, 16), np.int8)
-    tables[which] = np.arange(16)
+    if spec.kind != "scalar" or which == 0:  # scalar codes have no second table
+        tables[which] = np.arange(16)
     codes = np.ascontiguousarray(matrix.tensors["codes"], np.uint8)
     found = leanto_kernels.decode_trellis(codes, tables, spec.bits, spec.rows, kind=spec.kind)
     return np.ascontiguousarray(found[: spec.rows, : spec.cols]).view(np.uint8)

@@ -1,7 +1,7 @@
 """What each matrix adds to the divergence from the teacher, measured: one matrix at a time is disturbed as its rounding would.
 
-The disturbance is the error that LDLQ leaves behind, drawn at random: E = N L⁻¹ for white N and the Hessian L D Lᵀ, of the size that is
-expected of a reference code. Whatever else a matrix could be stored as is scaled from there. Rounds nothing.
+The disturbance is the error that LDLQ leaves behind, drawn at random: E = N L⁻¹ for white N and the Hessian L D Lᵀ, of the sizes that are
+expected of codes of 1, 2 and 3 bits. Whatever else a matrix could be stored as lies between or beyond. Rounds nothing.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Sensitivity:
         errors = _expected_errors(weight, h, options)
         noise = disturbance(weight, h, options[0], self._random)
         levels = sorted(error for option, error in zip(options, errors, strict=True) if option.rank == 0 and option.bits in MEASURED_BITS)
-        found = [self._divergence(parameter, noise * np.float32(math.sqrt(level))) for level in levels]
+        found = [self._divergence(parameter, _rounding_error(weight, noise, level)) for level in levels]
         expected = _power_law(np.array(levels), np.array(found), np.array(errors))
         sizes = [stored_size(module, option, self._plain_size) for option in options]
         return [Candidate(*each) for each in zip(options, sizes, expected.tolist(), strict=True)]
@@ -120,6 +120,12 @@ def disturbance(w: NDArray[np.float32], h: NDArray[np.float64], spec: MatrixSpec
     error: NDArray[np.float32] = np.linalg.solve(lower.T, white.T).T.astype(np.float32)
     size = np.float32(1 / math.sqrt(problem.relative(error) or 1.0))
     return restore_weight(np.ascontiguousarray(error * size), spec.in_seed, spec.out_seed)
+
+
+def _rounding_error(w: NDArray[np.float32], noise: NDArray[np.float32], relative: float) -> NDArray[np.float32]:
+    """An error of w as large as `relative` of it: what comes out of rounding is smaller than w, and not correlated with its error."""
+    share = min(relative, 1.0)
+    return np.float32(math.sqrt(share * (1 - share))) * noise - np.float32(share) * w
 
 
 def _power_law(levels: NDArray[np.float64], found: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -76,10 +76,58 @@ def test_the_engine_agrees_with_the_dequantized_model(bits: int, untied_teacher:
     assert np.sqrt(np.mean(np.square(ours - theirs)) / np.mean(np.square(theirs))) < ENGINE_BOUND
 
 
+@pytest.mark.parametrize("bits", [2.6, 3.3, 5.0])
+def test_a_budget_is_kept_and_used(bits: float, untied_teacher: Path, calibration: Path, tmp_path: Path) -> None:
+    report = compress(untied_teacher, tmp_path / "out", bits=bits, calibration=calibration, **SMALL)
+    assert 0.93 * bits < report.bits_per_weight <= bits
+    by_bytes = compress(
+        untied_teacher, tmp_path / "again", budget_bytes=int(bits * report.parameters / 8), calibration=calibration, **SMALL
+    )
+    assert weights(tmp_path / "again") == weights(tmp_path / "out")
+    assert by_bytes.build_hash == report.build_hash
+
+
+def test_more_bytes_bring_the_student_closer(made: tuple[Path, Report], teacher: Path, calibration: Path, tmp_path: Path) -> None:
+    small = compress(teacher, tmp_path / "small", bits=3, calibration=calibration, **SMALL)
+    assert small.bits_per_weight < made[1].bits_per_weight
+    assert small.quality.kl_mean > 1.5 * made[1].quality.kl_mean
+
+
+def test_a_budget_below_the_least_names_the_least(teacher: Path, calibration: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="bytes are too few: the smallest that this model can take is"):
+        compress(teacher, tmp_path / "out", bits=1.2, calibration=calibration, **SMALL)
+
+
+@pytest.mark.parametrize("profile", ["fast", "plain"])
+def test_every_profile_runs_in_the_engine(profile: Any, teacher: Path, calibration: Path, tmp_path: Path) -> None:
+    compress(teacher, tmp_path / "out", bits=4, profile=profile, calibration=calibration, **SMALL)
+    ids = [0, 66, 67, 68, 69, 70]
+    ours, theirs = load(tmp_path / "out").logits(ids), dequantized_model(tmp_path / "out")(torch.tensor([ids])).logits[0].numpy()
+    assert np.sqrt(np.mean(np.square(ours - theirs)) / np.mean(np.square(theirs))) < ENGINE_BOUND
+
+
+@pytest.mark.parametrize("method", ["caldera", "gptq", "rtn"])
+def test_another_method_is_compared_by_what_it_would_store(method: str, calibration: Path, tmp_path: Path) -> None:
+    teacher = write_plain(tmp_path / "teacher", {**CONFIG, "intermediate_size": 176})
+    report = compress(teacher, tmp_path / "out", bits=2.5, method=method, calibration=calibration, **UNIFORM)
+    layers = [matrix for matrix in report.matrices if matrix.name.startswith("model.layers")]
+    assert {matrix.kind for matrix in layers} == {"dense"}
+    assert all(1.9 < 8 * matrix.stored_bytes / (matrix.rows * matrix.cols) < 3.1 for matrix in layers)
+    assert report.bits_per_weight < 6 < 8 * len(weights(tmp_path / "out")) / report.parameters
+    assert np.isfinite(load(tmp_path / "out").logits([0, 66])).all()
+
+
+def test_guided_hessians_make_another_model(made: tuple[Path, Report], teacher: Path, calibration: Path, tmp_path: Path) -> None:
+    report = compress(teacher, tmp_path / "out", bits=4, guided=True, calibration=calibration, **SMALL)
+    assert report.build_hash != made[1].build_hash
+    assert report.quality.top1_agreement > 0.95
+
+
 def test_progress_reaches_the_end_of_every_stage(teacher: Path, calibration: Path, tmp_path: Path) -> None:
     heard: list[tuple[str, int, int, float]] = []
     compress(teacher, tmp_path / "out", bits=8, calibration=calibration, progress=lambda *state: heard.append(state), **UNIFORM)
     assert [stage for stage, done, total, _ in heard if done == total] == ["load", "compress", "measure", "write"]
+    assert [stage for stage, *_ in heard if stage == "weigh"] == []
     assert all(0 <= done <= total and left >= 0 for _, done, total, left in heard)
 
 
