@@ -31,7 +31,10 @@ SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more th
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a caller may want to know of a loaded model. `confidence` is the calibration that came with it, per task."""
+    """What a caller may want to know of a loaded model. `confidence` is the calibration that came with it, per task.
+
+    `fit`: compression did not break it (docs/format.md); the confidence of a model that is not means nothing.
+    """
 
     name: str
     build_hash: str
@@ -43,6 +46,7 @@ class ModelInfo:
     vocab_size: int
     tasks: tuple[Task, ...]
     confidence: Mapping[str, Any]
+    fit: bool = True
 
 
 class Engine:
@@ -194,6 +198,7 @@ class Engine:
             vocab_size=self.shape.vocab_size,
             tasks=("text",) if self._form is None else ("call", "text"),
             confidence=manifest.get("confidence", {}),
+            fit=manifest.get("quality", {}).get("fit") is not False,
         )
 
 
