@@ -121,10 +121,13 @@ def write_compressed(teacher: Path, out: Path, specs: dict[str, MatrixSpec] | No
     """Compress the folder of a teacher without calibration, as `specs` say, into an artifact at `out`."""
     source = load_source(teacher)
     specs = mixed_specs(source.shape) if specs is None else specs
+    tensors: dict[str, Any] = {}
     with ThreadPoolExecutor(1) as executor:
-        made = {
-            name: compress_matrix(source.weight(name).numpy(), np.eye(spec.cols), spec, sweeps=0, executor=executor)
-            for name, spec in specs.items()
-        }
-    tensors = {f"{name}.{part}": tensor for name, matrix in made.items() for part, tensor in matrix.tensors.items()}
+        for name, spec in specs.items():
+            weight = source.weight(name).numpy()
+            if spec.kind == "dense":
+                tensors[f"{name}.weight"] = weight
+            else:
+                made = compress_matrix(weight, np.eye(spec.cols), spec, sweeps=0, executor=executor)
+                tensors |= {f"{name}.{part}": tensor for part, tensor in made.tensors.items()}
     return write_artifact(out, source.config, specs, tensors | source.vectors(), source.small_files(), {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import Artifact, read_artifact
 from leanto_edge.errors import ArtifactError, DependencyError, UnsupportedModelError
-from leanto_edge.gguf_tokenizer import read_gguf_tokenizer
+from leanto_edge.gguf_tokenizer import GgufTokenizer, read_gguf_tokenizer
 from leanto_edge.layout import MatrixSpec, vector_sizes
 from leanto_edge.manifest import CONFIG, TOKENIZER, TOKENIZER_CONFIG, read_json
 from leanto_edge.rope import LOCAL_THETA, THETA, Rope
@@ -44,8 +45,17 @@ _LARGEST_GEMMA = {"gemma2": 46, "gemma3": 62}  # layers of the one size whose at
 _Q8_0_BLOCK = 32
 
 
-def export_gguf(artifact: str | Path, out: str | Path, type: GgufType = "q8_0") -> Path:
-    """Write the artifact (or plain Hugging Face folder) to the file `out`, which must not exist, and return its path.
+@dataclass(frozen=True, slots=True)
+class GgufExport:
+    """What was written. `notes`: what a reader of the file does otherwise, a sentence each, and what to do."""
+
+    path: Path
+    stored_bytes: int
+    notes: tuple[str, ...]
+
+
+def export_gguf(artifact: str | Path, out: str | Path, type: GgufType = "q8_0") -> GgufExport:
+    """Write the artifact (or plain Hugging Face folder) to the file `out`, which must not exist and appears whole.
 
     `type`: of the matrices; those whose rows are no multiple of 32 are f16 anyway, norms and biases f32. Where layers see only the
     latest tokens and llama.cpp has no such layers, the context is declared no longer than what they see.
@@ -64,7 +74,7 @@ def export_gguf(artifact: str | Path, out: str | Path, type: GgufType = "q8_0") 
     writer = gguf.GGUFWriter(draft, architecture)
     try:
         _write_shape(writer, gguf, model, architecture, type)
-        _write_tokenizer(writer, model)
+        tokenizer = _write_tokenizer(writer, model)
         _write_tensors(writer, gguf, model, architecture, type)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -75,7 +85,17 @@ def export_gguf(artifact: str | Path, out: str | Path, type: GgufType = "q8_0") 
         raise ArtifactError(out, f"cannot be written ({error}); free some space or choose another place") from None
     finally:
         draft.unlink(missing_ok=True)
-    return out
+    return GgufExport(out, out.stat().st_size, _notes(model, architecture, tokenizer))
+
+
+def _notes(model: Artifact, architecture: str, tokenizer: GgufTokenizer) -> tuple[str, ...]:
+    notes = []
+    if tokenizer.model == "gpt2" and tokenizer.space_prefix:
+        notes.append("the tokenizer puts a space in front of each text, llama.cpp does not: begin prompts with one")
+    windows = [layer.window for layer in model.shape.layers if layer.window is not None]
+    if not architecture.startswith("gemma") and min([model.shape.context_length, *windows]) < model.shape.context_length:
+        notes.append(f"the context is {min(windows)} tokens, what a layer sees at once, instead of {model.shape.context_length}")
+    return tuple(notes)
 
 
 def _architecture(model: Artifact) -> str:
@@ -177,7 +197,7 @@ def _stretches(frequencies: tuple[float, ...], theta: float) -> Floats:
     return (theta ** -(np.arange(pairs) / pairs) / np.array(frequencies)).astype(np.float32)
 
 
-def _write_tokenizer(writer: Any, model: Artifact) -> None:
+def _write_tokenizer(writer: Any, model: Artifact) -> GgufTokenizer:
     file, shape = model.path / TOKENIZER, model.shape
     found = read_gguf_tokenizer(file, read_json(file), shape.vocab_size)
     settings = read_json(model.path / TOKENIZER_CONFIG) if model.has(TOKENIZER_CONFIG) else {}
@@ -197,6 +217,7 @@ def _write_tokenizer(writer: Any, model: Artifact) -> None:
         add(token_id)
     if isinstance(settings.get("chat_template"), str):
         writer.add_chat_template(settings["chat_template"])
+    return found
 
 
 def _eos(model: Artifact) -> list[int]:

@@ -49,6 +49,8 @@ def read_gguf_tokenizer(file: Path, content: Mapping[str, Any], vocab_size: int)
     if kind != "BPE":
         raise UnsupportedModelError(file, f"the tokenizer is of type {kind!r:.40}; GGUF can say BPE only")
     merges = tuple(merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"])
+    if not merges:
+        raise UnsupportedModelError(file, "the tokenizer has no merges, and readers of GGUF load none without")
     pieces = {token_id: piece for piece, token_id in model["vocab"].items()}
     added = {entry["id"]: entry for entry in content.get("added_tokens") or ()}
     tokens = tuple(added[i]["content"] if i in added else pieces.get(i, f"[PAD{i}]") for i in range(vocab_size))
