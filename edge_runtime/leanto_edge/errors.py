@@ -2,7 +2,8 @@
 
 EdgeError
 ├── ArtifactError            the model's files are missing, truncated, tampered with or of another version
-│   └── UnsupportedModelError    the files are sound, but this engine does not run that architecture
+│   ├── UnsupportedModelError    the files are sound, but this engine does not run that architecture
+│   └── AdapterError             an adapter that is damaged, or was made for another model
 └── PromptError              the request itself: empty, too long for the context, not text, a task the model lacks
 """
 
@@ -25,6 +26,10 @@ class ArtifactError(EdgeError):
 
 class UnsupportedModelError(ArtifactError):
     """The artifact is sound but asks for something that the engine does not do."""
+
+
+class AdapterError(ArtifactError):
+    """The adapter at `path` cannot be used with this model."""
 
 
 class PromptError(EdgeError):
