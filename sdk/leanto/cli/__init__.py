@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from leanto import __version__
-from leanto.cli import ask, compress, demo, doctor, policy
+from leanto.cli import adapt, ask, compress, demo, doctor, policy
 from leanto.errors import LeantoError
 
-COMMANDS = (ask, doctor, demo, compress, policy)
+COMMANDS = (ask, doctor, demo, compress, adapt, policy)
 
 
 class Parser(argparse.ArgumentParser):

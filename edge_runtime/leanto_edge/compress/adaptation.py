@@ -25,19 +25,19 @@ from leanto_edge.artifact import Artifact, read_artifact
 from leanto_edge.compress.adaptable import Adaptable, Factors
 from leanto_edge.compress.dequantize import dequantized_model
 from leanto_edge.compress.examples import Example, read_examples
-from leanto_edge.compress.own_text import own_text
+from leanto_edge.compress.own_text import evened, own_text
 from leanto_edge.engine import Engine
 from leanto_edge.errors import AdapterError
 
 LEARNING_RATE = 2e-3
-KEEPING = 1.0  # how much a nat of divergence on the base's own text counts against a nat of loss on the examples
+KEEPING = 4.0  # how much a nat of divergence on the base's own text counts against a nat of loss on the examples
 _BATCH_TOKENS = 512
 _SET_ASIDE = 8  # one example in so many, at most _MOST_SET_ASIDE
 _MOST_SET_ASIDE = 64
 _OWN_TEXT_SHARE = 0.15  # of the time
-_OWN_TEXT_TOKENS = 12_288
+_OWN_TEXT_TOKENS = 131_072
 _CHECKS = 20
-_PATIENCE = 6  # checks without an improvement
+_PATIENCE = 8  # checks without an improvement
 _WARM_UP = 0.05
 
 Progress = Callable[[str, int, int, float], None]
@@ -97,7 +97,8 @@ def adapt(
     random = torch.Generator().manual_seed(seed)
     ranks = {module: min(rank, free) for module, free in largest_ranks(artifact).items() if free > 0}
     learner = Adaptable(dequantized_model(model), ranks, random)
-    run = _train(learner, _split(read.examples, seed), _split([Example(ids, 1) for ids in own], seed), keeping, seed, timer)
+    own_aside, own_taught = _split(own, seed)
+    run = _train(learner, _split(read.examples, seed), (own_aside, evened(own_taught, engine.call_form)), keeping, seed, timer)
     training = {
         "data_sha256": hashlib.sha256(Path(data).read_bytes()).hexdigest(),
         "minutes": minutes,
