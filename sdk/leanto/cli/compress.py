@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from leanto.errors import MissingExtra, ModelError, OutputError
 
 if TYPE_CHECKING:
-    from leanto_edge.compress import Report, Stage
+    from leanto_edge.compress import Report
 
 _UNITS = {"": 1, "B": 1} | {f"{k}{b}": (1024 if "i" in b else 1000) ** n for n, k in enumerate("KMG", 1) for b in ("", "B", "iB")}
 
@@ -119,8 +119,8 @@ class Bar:
         self._tasks: dict[str, Any] = {}
         return self
 
-    def update(self, stage: Stage, done: int, total: int, seconds_left: float) -> None:
-        """What leanto_edge.compress reports."""
+    def update(self, stage: str, done: int, total: int, seconds_left: float) -> None:
+        """What leanto_edge.compress and its adapt report."""
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, left="")
         left = f"{seconds_left:.0f} s left" if 0 < done < total else ""
