@@ -23,25 +23,22 @@ from leanto_edge.layout import EMBEDDING, HEAD, matrix_sizes, shared_inputs, vec
 
 Floats = NDArray[np.float32]
 
-# All below 3.5 bits a weight, and those commonly used at 4; the last letters of the *_K* and *_KT types are ik_llama.cpp's own.
+# Those in use below 5 bits a weight; *_KS, *_KT and IQ2_K are ik_llama.cpp's own.
 TYPES = (
-    *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "Q2_K_S", "Q2_K", "IQ2_KS", "IQ2_K", "IQ2_KT"),
-    *(
-        "IQ3_XXS",
-        "IQ3_XS",
-        "IQ3_S",
-        "IQ3_M",
-        "Q3_K_S",
-        "Q3_K_M",
-        "IQ3_KS",
-        "IQ3_K",
-        "IQ3_KT",
-        "Q4_0",
-        "IQ4_XS",
-        "Q4_K_S",
-        "Q4_K_M",
-        "IQ4_KT",
-    ),
+    "IQ1_M",
+    "IQ2_XXS",
+    "IQ2_KS",
+    "IQ2_KT",
+    "IQ2_S",
+    "IQ2_K",
+    "Q2_K",
+    "IQ3_XXS",
+    "IQ3_KT",
+    "IQ3_S",
+    "Q3_K_M",
+    "IQ4_KT",
+    "Q4_0",
+    "Q4_K_M",
 )
 _NAMES = {
     EMBEDDING: "token_embd",

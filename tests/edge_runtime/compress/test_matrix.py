@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,3 +129,37 @@ def test_seeds_differ_by_name_and_are_zero_where_the_kernels_cannot_rotate() -> 
     assert rotation_seed(0, "a", 64) != rotation_seed(0, "b", 64)
     assert rotation_seed(0, "a", 64) == rotation_seed(0, "a", 64) > 0
     assert rotation_seed(0, "a", 1025) == 0
+
+
+BAD: dict[str, tuple[Any, Any, str]] = {
+    "a weight that is no number": (np.nan, None, "not finite"),
+    "an infinite weight": (np.inf, None, "not finite"),
+    "a weight out of all proportion": (1e20, None, "beyond"),
+    "a Hessian that is no number": (None, np.nan, "not finite"),
+    "an infinite Hessian": (None, np.inf, "not finite"),
+    "a Hessian with a negative diagonal": (None, -1e3, "not symmetric with a diagonal"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_numbers_that_make_no_sense_are_refused(case: str) -> None:
+    w, h = problem(16, 32)
+    weight, square, reason = BAD[case]
+    if weight is not None:
+        w[3, 5] = weight
+    if square is not None:
+        h[4, 4] = square
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match=reason):
+        compress_matrix(w, h, MatrixSpec("trellis", 2, 16, 32, 0, 1, 2), sweeps=1, executor=executor)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 8])
+@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (7, 1), (1, 7), (288, 7), (7, 288), (11008, 7), (16, 1376)])
+def test_awkward_sizes_come_out_right(rows: int, cols: int, bits: int) -> None:
+    kind: Any = "int8" if bits == 8 else "trellis"
+    spec = MatrixSpec(kind, bits, rows, cols, 0, rotation_seed(0, "in", cols), 0 if bits == 8 else rotation_seed(0, "out", rows))
+    w, matrix = compressed(spec, sweeps=1 if cols > 1000 else 2)
+    found = decompress_matrix(spec, matrix.tensors)
+    assert found.shape == w.shape
+    assert np.isfinite(found).all()
+    assert matrix.error <= (1.0 if rows * cols < 64 else {1: 0.6, 2: 0.2, 8: 1e-3}[bits]) + 1e-6

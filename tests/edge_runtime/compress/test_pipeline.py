@@ -132,28 +132,45 @@ def test_progress_reaches_the_end_of_every_stage(teacher: Path, calibration: Pat
 
 
 CHILD = """
-import sys
+import resource, signal, sys
+from leanto_edge import ArtifactError
 from leanto_edge.compress import compress
 def progress(stage, done, total, left):
     print(stage, done, flush=True)
+limit = int(sys.argv[4])
+if limit:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 small = {"calibration_tokens": 1000, "held_out_tokens": 200, "sweeps": 1}
-compress(sys.argv[1], sys.argv[2], bits=4, calibration=sys.argv[3], progress=progress, **small)
+try:
+    compress(sys.argv[1], sys.argv[2], bits=4, calibration=sys.argv[3], progress=progress, **small)
+except ArtifactError as error:
+    print("refused:", error, flush=True)
 """
 
 
-def test_a_killed_run_goes_on_where_it_stopped(made: tuple[Path, Report], teacher: Path, calibration: Path, tmp_path: Path) -> None:
+def child(teacher: Path, out: Path, calibration: Path, limit: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CHILD, str(teacher), str(out), str(calibration), str(limit)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+@pytest.mark.parametrize("stage", ["weigh 3", "compress", "measure", "write"])
+def test_a_killed_run_goes_on_where_it_stopped(
+    stage: str, made: tuple[Path, Report], teacher: Path, calibration: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "four"
-    command = [sys.executable, "-c", CHILD, str(teacher), str(out), str(calibration)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("compress"):
+    with child(teacher, out, calibration) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if line.startswith(stage):
                 break
-        child.send_signal(signal.SIGKILL)
-    assert not out.exists()
+        running.send_signal(signal.SIGKILL)
+    if out.exists():  # it appears whole, in its last moment
+        assert weights(out) == weights(made[0])
+        return
     work = tmp_path / ".four.work"
-    kept = {file: file.stat().st_mtime_ns for file in work.glob("*.safetensors")}
-    assert kept
+    kept = {file: file.stat().st_mtime_ns for file in (*work.glob("*.safetensors"), *work.glob("choice.json"))}
+    assert bool(kept) is (stage != "weigh 3")
     seen: dict[Path, int] = {}
     compress(
         teacher,
@@ -164,6 +181,21 @@ def test_a_killed_run_goes_on_where_it_stopped(made: tuple[Path, Report], teache
         **SMALL,
     )
     assert seen == kept
+    assert weights(out) == weights(made[0])
+
+
+@pytest.mark.parametrize("limit", [4_000, 40_000])
+def test_a_full_disk_is_an_error_and_the_next_run_goes_on(
+    limit: int, made: tuple[Path, Report], teacher: Path, calibration: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "four"
+    with child(teacher, out, calibration, limit) as running:
+        assert running.stdout is not None
+        last = running.stdout.read().splitlines()[-1]
+    assert last.startswith("refused:")
+    assert "cannot be written" in last
+    assert not out.exists()
+    compress(teacher, out, bits=4, calibration=calibration, **SMALL)
     assert weights(out) == weights(made[0])
 
 
