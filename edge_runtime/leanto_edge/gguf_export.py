@@ -194,7 +194,8 @@ def _write_local_rope(writer: Any, model: Artifact, settings: Mapping[str, Any],
 def _stretches(frequencies: tuple[float, ...], theta: float) -> Floats:
     """By how much each frequency is lower than that of a plain rope."""
     pairs = len(frequencies)
-    return (theta ** -(np.arange(pairs) / pairs) / np.array(frequencies)).astype(np.float32)
+    plain = np.power(theta, -np.arange(pairs) / pairs)
+    return np.asarray(plain / np.array(frequencies), np.float32)
 
 
 def _write_tokenizer(writer: Any, model: Artifact) -> GgufTokenizer:

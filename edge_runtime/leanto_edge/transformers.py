@@ -43,7 +43,7 @@ class LeantoConfig(QuantizationConfigMixin):  # type: ignore[misc]
     """`quantization_config` of an artifact's config.json. Keys that the format does not name are dropped."""
 
     def __init__(self, matrices: Mapping[str, Any], format: int = FORMAT, block: int = BLOCK, **_others: Any) -> None:
-        self.quant_method = "leanto"
+        self.quant_method: Any = "leanto"
         self.format, self.block, self.matrices = format, block, dict(matrices)
 
 
@@ -71,12 +71,12 @@ class LeantoHfQuantizer(HfQuantizer):  # type: ignore[misc]
         if HEAD not in matrices and isinstance(embedding, CompressedEmbedding):
             _tie(model, embedding)
 
-    def is_serializable(self) -> bool:
+    def is_serializable(self) -> Any:
         """save_pretrained writes the tensors as they were read."""
         return True
 
     @property
-    def is_trainable(self) -> bool:
+    def is_trainable(self) -> Any:
         """Codes do not learn."""
         return False
 
