@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def test_names_of_files_cannot_be_chosen(folder: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def optimum_cli(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Optimum's command line with the registration of optimum-leanto on the path."""
-    monkeypatch.syspath_prepend(REGISTRATION)
+    if importlib.util.find_spec("optimum.commands.register.register_leanto") is None:  # it may be installed
+        monkeypatch.syspath_prepend(REGISTRATION)
     from optimum.commands import optimum_cli as command
 
     def run(*arguments: str) -> None:
