@@ -17,9 +17,13 @@ PROMPT_TOKEN, TOP_ID = 5, 250
 class Engine(Protocol):
     """A model with a cache: `feed` extends the context and returns when the last logits are there."""
 
-    def clear(self) -> None: ...
+    def clear(self) -> None:
+        """Forget the context."""
+        ...
 
-    def feed(self, ids: list[int]) -> None: ...
+    def feed(self, ids: list[int]) -> None:
+        """Extend the context by some ids and wait for the logits."""
+        ...
 
 
 class LlamaCpp:
@@ -50,6 +54,7 @@ class LlamaCpp:
         self._position = 0
 
     def clear(self) -> None:
+        """Forget the context."""
         if hasattr(self._c, "llama_kv_cache_clear"):
             self._c.llama_kv_cache_clear(self._context)
         else:
@@ -57,6 +62,7 @@ class LlamaCpp:
         self._position = 0
 
     def feed(self, ids: list[int]) -> None:
+        """Extend the context by some ids and wait for the logits."""
         batch = self._batch
         batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
@@ -80,11 +86,13 @@ class OnnxGenai:
         self.clear()
 
     def clear(self) -> None:
+        """Forget the context."""
         params = self._og.GeneratorParams(self._model)
         params.set_search_options(max_length=self._context, do_sample=False)
         self._generator = self._og.Generator(self._model, params)
 
     def feed(self, ids: list[int]) -> None:
+        """Extend the context by some ids and wait for the logits."""
         self._generator.append_tokens(ids)
         self._generator.get_logits()
 
@@ -99,9 +107,11 @@ class Leanto:
         self.clear()
 
     def clear(self) -> None:
+        """Forget the context."""
         self._cache = self._model.new_cache(self._context)
 
     def feed(self, ids: list[int]) -> None:
+        """Extend the context by some ids and wait for the logits."""
         import numpy as np
 
         if len(ids) == 1:

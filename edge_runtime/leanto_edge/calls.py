@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +25,7 @@ CLOSING = ".?! "
 SPACE = "Ġ"  # how byte-level pieces write it
 
 SlotValue: TypeAlias = str | list[str]
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +83,30 @@ def normalise(utterance: str) -> str:
 
 
 class CallForm:
-    """A schema bound to a byte-level tokenizer that has its special tokens (ValueError if it is another or does not)."""
+    """A schema bound to a byte-level tokenizer that has its special tokens (ValueError if it is another or does not).
 
-    def __init__(self, schema: CallSchema, tokenizer: tokenizers.Tokenizer) -> None:
-        ids = {token: at for token in schema.special_tokens if (at := tokenizer.token_to_id(token)) is not None}
-        missing = [token for token in schema.special_tokens if token not in ids]
+    `spelled`: intents that came after the tokenizer, each with the piece of ordinary text that stands for it right after <call>.
+    """
+
+    def __init__(self, schema: CallSchema, tokenizer: tokenizers.Tokenizer, spelled: Mapping[str, int] = _NONE) -> None:
+        wanted = [token for token in schema.special_tokens if token not in {f"<intent:{name}>" for name in spelled}]
+        ids = {token: at for token in wanted if (at := tokenizer.token_to_id(token)) is not None}
+        missing = [token for token in wanted if token not in ids]
         if missing:
             raise ValueError(f"the tokenizer lacks {missing[0]} (and {len(missing) - 1} more) of the call schema")
         added = tokenizer.get_added_tokens_decoder()
         plain = [token for token, at in ids.items() if at not in added or not added[at].special]
         if plain:
             raise ValueError(f"{plain[0]} is not a special token of the tokenizer, so an utterance could contain it")
+        _check_spelled(spelled, schema, tokenizer, added)
         self.schema = schema
         self.tokenizer = tokenizer
         tokenizer.encode_special_tokens = True  # what a user types is text, whatever it looks like
         self.bos, self.eos, self.user, self.call = ids[BOS], ids[EOS], ids[USER], ids[CALL]
-        self.intents = {name: ids[f"<intent:{name}>"] for name in schema.intents}
+        self.intents = {name: spelled[name] if name in spelled else ids[f"<intent:{name}>"] for name in schema.intents}
         self.slots = {name: ids[f"<slot:{name}>"] for name in schema.slots}
         self.intent_of = {token: name for name, token in self.intents.items()}
+        self._never_said = {token for token, name in self.intent_of.items() if name not in spelled}
         self.slot_of = {token: name for name, token in self.slots.items()}
         if not any(piece.startswith(SPACE) for piece in self._spoken("a b").tokens[1:]):
             raise ValueError("the tokenizer of a call schema must be byte-level; slot values start at its spaces")
@@ -140,7 +148,7 @@ class CallForm:
         for token in ids:
             if token in self.slot_of:
                 pieces.append((self.slot_of[token], []))
-            elif not pieces or token in self.intent_of:
+            elif not pieces or token in self._never_said:
                 raise ValueError("a value stands without its slot")
             else:
                 pieces[-1][1].append(token)
@@ -206,6 +214,17 @@ class CallConstraint:
     def _between(self) -> set[int]:
         more = self._slots if self._left and self._starts else ()
         return {self._form.eos, *more}
+
+
+def _check_spelled(spelled: Mapping[str, int], schema: CallSchema, tokenizer: tokenizers.Tokenizer, added: Mapping[int, object]) -> None:
+    """Raise ValueError unless each intent of `spelled` has a piece of ordinary text for itself."""
+    for name, token in spelled.items():
+        if name not in schema.intents:
+            raise ValueError(f"a token stands for {name[:100]!r}, which is no intent")
+        if token in added or tokenizer.id_to_token(token) is None:
+            raise ValueError(f"token {token} is no piece of ordinary text, so it cannot stand for the intent {name[:100]!r}")
+    if len(set(spelled.values())) < len(spelled):
+        raise ValueError("one token stands for two intents")
 
 
 def _find(text: Sequence[int], part: Sequence[int]) -> int | None:

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leanto_edge.adapted import adapted, extended_schema
+from leanto_edge.adapter import Adapter, NewCalls, read_adapter
 from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import Artifact, read_artifact
 from leanto_edge.calls import CallConstraint, CallForm, CallSchema, normalise
-from leanto_edge.errors import ArtifactError, PromptError
+from leanto_edge.errors import AdapterError, ArtifactError, PromptError
 from leanto_edge.generation import Completion, FinishReason, GenerationRequest, SamplingParams, Task, Token
 from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json
 from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer, begins_with_bos
@@ -31,7 +33,11 @@ SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more th
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a caller may want to know of a loaded model. `confidence` is the calibration that came with it, per task."""
+    """What a caller may want to know of a loaded model. `confidence` is the calibration that came with it, per task.
+
+    `fit`: compression did not break it (docs/format.md); the confidence of a model that is not means nothing.
+    `adapter`: SHA-256 (hex) of the adapter in it, if any; `build_hash` is then of the two together, and no calibration is the base's.
+    """
 
     name: str
     build_hash: str
@@ -43,12 +49,16 @@ class ModelInfo:
     vocab_size: int
     tasks: tuple[Task, ...]
     confidence: Mapping[str, Any]
+    fit: bool = True
+    adapter: str | None = None
 
 
 class Engine:
     """A loaded model. Thread-safe: any number of generations may run at once, each with its own cache."""
 
-    def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
+    def __init__(self, artifact: Artifact, *, threads: int | None = None, adapter: Adapter | None = None) -> None:
+        if adapter is not None:
+            artifact = adapted(artifact, adapter)
         self.shape = ModelShape.from_config(artifact.path, artifact.config)
         settings = read_json(artifact.path / TOKENIZER_CONFIG) if artifact.has(TOKENIZER_CONFIG) else {}
         self.tokenizer = Tokenizer(artifact.path / TOKENIZER, self.shape.bos_id if begins_with_bos(settings) else None)
@@ -59,8 +69,8 @@ class Engine:
         except ValueError as error:
             raise ArtifactError(artifact.path, f"{error}; fetch the artifact again") from None
         self._path = artifact.path
-        self._form = self._call_form(artifact.path / "calls.json") if artifact.has("calls.json") else None
-        self.info = self._describe(artifact)
+        self._form = self._call_form(artifact, adapter)
+        self.info = self._describe(artifact, adapter)
         self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else _available_cpus())
 
     def generate(self, request: GenerationRequest) -> Iterator[Token]:
@@ -175,13 +185,29 @@ class Engine:
             raise PromptError(f"the prompt has {prompt_tokens} tokens, the context holds {self.shape.context_length}; shorten it")
         return min(max_tokens, room)
 
-    def _call_form(self, path: Path) -> CallForm:
+    @property
+    def call_form(self) -> CallForm | None:
+        """How the model makes calls; None if it does not."""
+        return self._form
+
+    def _call_form(self, artifact: Artifact, adapter: Adapter | None) -> CallForm | None:
+        new = adapter.calls if adapter is not None else NewCalls()
+        if not artifact.has("calls.json"):
+            if new.intents or new.tokens:
+                raise AdapterError(artifact.path, "has no call schema, but the adapter adds calls to it; adapt anew")
+            return None
+        path = artifact.path / "calls.json"
         try:
-            return CallForm(CallSchema.from_json(path.read_text(encoding="utf-8")), self.tokenizer.raw)
+            schema = CallSchema.from_json(path.read_text(encoding="utf-8"))
+            form = CallForm(schema, self.tokenizer.raw)
         except ValueError as error:
             raise ArtifactError(path, f"{error}; fetch the artifact again") from None
+        try:
+            return CallForm(extended_schema(schema, new), self.tokenizer.raw, new.tokens) if adapter is not None else form
+        except ValueError as error:
+            raise AdapterError(path, f"cannot be extended by the adapter: {error}; adapt anew") from None
 
-    def _describe(self, artifact: Artifact) -> ModelInfo:
+    def _describe(self, artifact: Artifact, adapter: Adapter | None) -> ModelInfo:
         manifest = artifact.manifest
         return ModelInfo(
             name=manifest["name"],
@@ -194,6 +220,8 @@ class Engine:
             vocab_size=self.shape.vocab_size,
             tasks=("text",) if self._form is None else ("call", "text"),
             confidence=manifest.get("confidence", {}),
+            fit=manifest.get("quality", {}).get("fit") is not False,
+            adapter=adapter.sha256 if adapter is not None else None,
         )
 
 
@@ -202,9 +230,10 @@ def _available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def load(path: str | Path, *, threads: int | None = None) -> Engine:
-    """Map the artifact (or plain Hugging Face folder) at `path`.
+def load(path: str | Path, *, threads: int | None = None, adapter: str | Path | None = None) -> Engine:
+    """Map the artifact (or plain Hugging Face folder) at `path`, with the adapter in the file `adapter` if one is given.
 
-    `threads` None chooses by the model's size. Raises ArtifactError, UnsupportedModelError.
+    `threads` None chooses by the model's size. Raises ArtifactError, UnsupportedModelError, AdapterError.
     """
-    return Engine(read_artifact(Path(path)), threads=threads)
+    artifact = read_artifact(Path(path))
+    return Engine(artifact, threads=threads, adapter=None if adapter is None else read_adapter(adapter, artifact))

@@ -2,7 +2,8 @@
 
 EdgeError
 ├── ArtifactError            the model's files are missing, truncated, tampered with or of another version
-│   └── UnsupportedModelError    the files are sound, but this engine does not run that architecture
+│   ├── UnsupportedModelError    the files are sound, but this engine does not run that architecture
+│   └── AdapterError             an adapter that is damaged, or was made for another model
 ├── DependencyError          an optional library is absent, or of a version that does not do what is needed
 └── PromptError              the request itself: empty, too long for the context, not text, a task the model lacks
 """
@@ -30,6 +31,10 @@ class UnsupportedModelError(ArtifactError):
 
 class DependencyError(EdgeError):
     """An optional library is absent, or it cannot do what is asked."""
+
+
+class AdapterError(ArtifactError):
+    """The adapter at `path` cannot be used with this model."""
 
 
 class PromptError(EdgeError):

@@ -28,8 +28,8 @@ def dense_weight(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
 def rotated_weight(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
     """Q + L R (m, n), in rotated space."""
     left, right = dense_factors(spec, tensors)
-    low_rank: Floats = left @ right
-    return _decoded(spec, tensors) + low_rank
+    product: Floats = left @ right
+    return _decoded(spec, tensors) + product
 
 
 def restore_weight(w: Floats, in_seed: int, out_seed: int) -> Floats:

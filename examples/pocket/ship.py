@@ -39,7 +39,7 @@ def main() -> None:
     test, stories = corpus.rows(args.data, "test"), corpus.stories(args.data, "valid")
     for name, trained, bits in (("pocket", args.pocket, args.bits), ("pocket-large", args.large, 8)):
         before = scores(leanto_edge.load(trained), test, stories)
-        compress(trained, args.out / name, calibration=sample, bits=bits, name=name)
+        compress(trained, args.out / name, calibration=sample, bits=bits, uniform=True, name=name)
         engine = leanto_edge.load(args.out / name)
         after = scores(engine, test, stories)
         confidence = {"call": calibrate(engine, corpus.rows(args.data, "valid"))}

@@ -53,6 +53,7 @@ class Options(TypedDict, total=False):
     simulate: str | None
     log: str | Path | None
     threads: int | None
+    adapter: str | Path | None
     clock: Clock | None
     meter: Meter | None
 
@@ -67,6 +68,7 @@ class AsyncClient:
     simulate  a rehearsal such as "battery=9%,link=down", on top of the sources
     log       a JSONL file to which every decision is appended
     threads   for the local model; default: chosen by its size
+    adapter   a file that `leanto adapt` made for this model; default: the model as it is
 
     Loads the model at once. Raises PolicyError, ModelError, SignalError, TargetError, OutputError.
     """
@@ -81,6 +83,7 @@ class AsyncClient:
         simulate: str | None = None,
         log: str | Path | None = None,
         threads: int | None = None,
+        adapter: str | Path | None = None,
         clock: Clock | None = None,
         meter: Meter | None = None,
     ) -> None:
@@ -93,7 +96,7 @@ class AsyncClient:
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
         self._ledger = Ledger()
-        self.edge = open_model(model, threads=threads)
+        self.edge = open_model(model, threads=threads, adapter=adapter)
         self._log = DecisionLog(log) if log else None
 
     async def ask(
@@ -181,7 +184,7 @@ class AsyncClient:
     def _facts(self, request: Ask) -> Facts:
         info = self.edge.info
         prompt_tokens = len(self.edge.tokenizer.encode(request.prompt))
-        return Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, self._cloud is not None)
+        return Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, self._cloud is not None, info.fit)
 
     def _open_cloud(self) -> CloudLeg:
         """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""

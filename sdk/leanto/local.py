@@ -67,15 +67,19 @@ class News:
     late: bool = False
 
 
-def open_model(model: str | Path | EdgeModel | None, *, threads: int | None = None) -> EdgeModel:
-    """The model at a path, or the embedded one. Raises ModelError."""
+def open_model(model: str | Path | EdgeModel | None, *, threads: int | None = None, adapter: str | Path | None = None) -> EdgeModel:
+    """The model at a path, or the embedded one, with an adapter if one is given. Raises ModelError."""
     import leanto_edge
 
     if model is not None and not isinstance(model, str | Path):
+        if adapter is not None:
+            raise ModelError(f"{adapter}: an adapter goes into a model as it is loaded; give the model's path", path=str(adapter))
         return model
     path = leanto_edge.embedded() if model is None else Path(model)
     try:
-        return leanto_edge.load(path, threads=threads)
+        return leanto_edge.load(path, threads=threads, adapter=adapter)
+    except leanto_edge.AdapterError as error:
+        raise ModelError(str(error), path=str(error.path)) from error
     except leanto_edge.EdgeError as error:
         raise ModelError(str(error), path=str(path)) from error
 
@@ -198,11 +202,11 @@ class Confidence:
 
 
 def assess(info: ModelInfo, task: str, tokens: list[Token]) -> Confidence:
-    """The artifact's calibrated confidence for `task`, or the mean token probability, marked as uncalibrated."""
+    """The artifact's calibrated confidence for `task`, or the mean token probability, marked as uncalibrated; 0 of an unfit model."""
     from leanto import confidence  # NumPy, which a mere `import leanto` need not pay for
 
     model: Mapping[str, Any] | None = info.confidence.get(task)
-    if not tokens:
+    if not tokens or not info.fit:
         return Confidence(0.0, False, None)
     if model is None:
         return Confidence(confidence.mean_probability([token.logprob for token in tokens]), False, None)

@@ -145,7 +145,14 @@ def test_compression_works_from_end_to_end(name: str, pairs: Callable[[str], Pai
     documents = ["".join(random.choice(list("abcdefgh ."), 60)) for _ in range(40)]
     (tmp_path / "text").write_text("\n<|endoftext|>\n".join(documents))
     report = compress(
-        pairs(name).path, tmp_path / "out", bits=4, calibration=tmp_path / "text", calibration_tokens=800, held_out_tokens=200, sweeps=0
+        pairs(name).path,
+        tmp_path / "out",
+        bits=4,
+        uniform=True,
+        calibration=tmp_path / "text",
+        calibration_tokens=800,
+        held_out_tokens=200,
+        sweeps=0,
     )
     assert {matrix.name for matrix in report.matrices} == set(matrix_sizes(pairs(name).engine.shape))
     assert report.quality.top1_agreement > 0.5

@@ -7,8 +7,9 @@ Needs torch and transformers (the `compress` extra); nothing else in leanto_edge
 
 from __future__ import annotations
 
+from leanto_edge.compress.adaptation import Adaptation, adapt
 from leanto_edge.compress.dequantize import dequantized_model
 from leanto_edge.compress.pipeline import Progress, Stage, compress
 from leanto_edge.compress.report import MatrixReport, Quality, Report
 
-__all__ = ["MatrixReport", "Progress", "Quality", "Report", "Stage", "compress", "dequantized_model"]
+__all__ = ["Adaptation", "MatrixReport", "Progress", "Quality", "Report", "Stage", "adapt", "compress", "dequantized_model"]

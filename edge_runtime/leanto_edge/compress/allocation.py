@@ -16,7 +16,6 @@ import numpy as np
 from leanto_edge.layout import MatrixSpec, TensorSpec
 
 _ITEM_BYTES = {"F32": 4, "F16": 2, "I8": 1, "U8": 1}
-_LONGEST_OFFSET = 1 << 40  # its digits stand for every offset of the header: an upper bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +65,23 @@ def lower_hull(options: Sequence[Candidate]) -> list[Candidate]:
     return hull
 
 
-def stored_size(module: str, spec: MatrixSpec) -> int:
-    """Bytes of a matrix in a safetensors file, its entries in the header included (an upper bound, a few bytes above); float16 scales."""
-    return sum(_tensor_size(name, tensor) for name, tensor in spec.tensors(module).items())
+def stored_size(module: str, spec: MatrixSpec, file_size: int) -> int:
+    """Bytes of a matrix in a safetensors file of at most `file_size` bytes, its entries in the header included; float16 scales.
+
+    An upper bound, a few bytes above: every offset is counted with as many digits as the largest.
+    """
+    return sum(_tensor_size(name, tensor, file_size) for name, tensor in spec.tensors(module).items())
 
 
-def vectors_size(vectors: Mapping[str, int]) -> int:
+def vectors_size(vectors: Mapping[str, int], file_size: int) -> int:
     """Bytes of the norms and biases (float32), and of what a safetensors file has besides its entries."""
-    lengths = [_tensor_size(name, TensorSpec(frozenset({"F32"}), (size,))) for name, size in vectors.items()]
+    lengths = [_tensor_size(name, TensorSpec(frozenset({"F32"}), (size,)), file_size) for name, size in vectors.items()]
     return sum(lengths) + len('{"__metadata__":{"format":"pt"}}') + 16
 
 
-def _tensor_size(name: str, tensor: TensorSpec) -> int:
+def _tensor_size(name: str, tensor: TensorSpec, file_size: int) -> int:
     kind = "F16" if "F16" in tensor.dtypes else next(iter(tensor.dtypes))
-    entry = {name: {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [_LONGEST_OFFSET, _LONGEST_OFFSET]}}
+    entry = {name: {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [file_size, file_size]}}
     return int(np.prod(tensor.shape)) * _ITEM_BYTES[kind] + len(json.dumps(entry, separators=(",", ":")))
 
 

@@ -10,8 +10,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from leanto_edge.errors import ArtifactError
 from leanto_edge.tokenizer import Tokenizer
@@ -19,6 +21,7 @@ from leanto_edge.tokenizer import Tokenizer
 SEPARATOR = "\n<|endoftext|>\n"
 HELD_OUT_SHARE = 10  # every tenth document is held out
 FEWEST_TOKENS = 256
+BATCH_ROWS = 16  # documents that go through a model together
 _SIZE_LIMIT_BYTES = 1 << 30
 _LONGEST_TEXT = 4096  # characters; longer documents are several
 
@@ -61,6 +64,19 @@ def batches(documents: Sequence[Document], rows: int) -> Iterator[list[Document]
     ordered = sorted(documents, key=len)
     for at in range(0, len(ordered), rows):
         yield ordered[at : at + rows]
+
+
+def padded_batch(batch: Sequence[Document]) -> tuple[Any, Any]:
+    """Token ids (b, t) int64, padded on the right with 0, and where they are real, (b, t) bool, as torch tensors.
+
+    Causal attention keeps the padding out of the documents.
+    """
+    ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
+    real = torch.zeros_like(ids, dtype=torch.bool)
+    for row, document in enumerate(batch):
+        ids[row, : len(document)] = torch.tensor(document)
+        real[row, : len(document)] = True
+    return ids, real
 
 
 def _read(path: Path) -> bytes:

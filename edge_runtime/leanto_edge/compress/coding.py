@@ -12,15 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanto_kernels
-from leanto_edge.compress.ldlq import Rounded, best_scales, ldlq, rounding_order, sweep, unit_lower
-from leanto_edge.compress.rounding import Int8Rounder, Rounder, TrellisRounder, fits_float16, int8_scales, stored_scales, trellis_scales
+from leanto_edge.compress.ldlq import Rounded, best_scales, damped_lower, ldlq, rounding_order, sweep
+from leanto_edge.compress.rounding import (
+    CODE_ERROR,
+    Int8Rounder,
+    Rounder,
+    TrellisRounder,
+    fits_float16,
+    int8_scales,
+    stored_scales,
+    trellis_scales,
+)
 from leanto_edge.layout import BLOCK, COLUMN_GROUP, MatrixSpec, padded
 from leanto_edge.tensor_file import Array
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-FEEDBACK = 1.06  # the first scales, relative to those of the rows as they are: feedback makes the targets larger
+FEEDBACK = 1.1  # how much larger the first scales are than those of the rows as they are, by the error that is fed back
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ class Codes:
 def encode(w: Floats, h: Doubles, spec: MatrixSpec, importance: Floats, executor: Executor) -> Codes:
     """LDLQ of w (m, n) under h (n, n) positive definite, with scales that fit the codes found."""
     order, wide = rounding_order(h), h.astype(np.float32)
-    lower = unit_lower(h[np.ix_(order, order)])
+    lower = damped_lower(h[np.ix_(order, order)], CODE_ERROR[spec.kind][spec.bits])
 
     def rows(top: int) -> tuple[Rounded, Floats]:
         block = slice(top, top + BLOCK)
@@ -82,7 +91,9 @@ def _joined(parts: list[tuple[Rounded, Floats]]) -> Codes:
 
 
 def _first_scales(w: Floats, spec: MatrixSpec) -> Floats:
-    return int8_scales(w) if spec.kind == "int8" else stored_scales(FEEDBACK * trellis_scales(w, spec.bits, spec.kind))
+    if spec.kind == "int8":
+        return int8_scales(w)
+    return stored_scales((1 + FEEDBACK * CODE_ERROR[spec.kind][spec.bits]) * trellis_scales(w, spec.bits, spec.kind))
 
 
 def _rounder(spec: MatrixSpec, scales: Floats, importance: Floats) -> Rounder:

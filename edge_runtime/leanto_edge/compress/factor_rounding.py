@@ -22,8 +22,6 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 FACTOR_ERROR = {8: 1e-4, 16: 1e-7}  # of each factor, relative to its energy, normal entries
-_PASSES = 3  # of the correlated rounding of a 4-bit L
-_STARTS = 16  # rows that a 4-bit string is tried to begin at, every second one
 _RIDGE = 1e-9  # of a Gram matrix's mean diagonal, added to its diagonal
 
 
@@ -87,47 +85,13 @@ def _round_int8(rows: Floats, gram: Doubles) -> tuple[Array, Floats, Floats]:
 
 
 def _round_trellis(rows: Floats, gram: Doubles) -> tuple[Array, Floats, Floats]:
-    """Codes down the rank. Their errors interact, which Viterbi cannot see: majorize by a diagonal, round, keep the columns that gain."""
+    """Codes down the rank, each row's error counted alone: Viterbi does not see how the rows' errors interact, and they hardly do."""
     scales = stored_scales(np.sqrt(np.mean(np.square(rows, dtype=np.float64), axis=1)) * leanto_kernels.unit(4))
-    units = scales.astype(np.float64)
-    targets = rows * inverse(scales)[:, None]
-    metric = gram * np.outer(units, units)
-    metric /= np.diag(metric).max() or 1.0
-    tables = leanto_kernels.tables(4)
-    codes, kept = _tail_biting(targets, tables, np.diag(metric).astype(np.float32))
-    narrow = metric.astype(np.float32)
-    bound = np.abs(narrow).sum(axis=1)
-    for _ in range(_PASSES):
-        error = targets - kept
-        step = (narrow @ error) * inverse(bound)[:, None]
-        again, found = _tail_biting(kept + step, tables, bound)
-        better = _energy(targets - found, narrow) < _energy(error, narrow)
-        codes[:, better], kept[:, better] = again[:, better], found[:, better]
-    return codes, kept, scales
-
-
-def _tail_biting(targets: Floats, tables: NDArray[np.int8], weights: Floats) -> tuple[NDArray[np.uint8], Floats]:
-    """Codes and values of targets (r, length). The encoder guesses what a string's ends share, badly for short strings: begin at
-    several rows, keep the best of each column. Two rows are a byte."""
-    best: tuple[NDArray[np.uint8], Floats] | None = None
-    least = np.full(targets.shape[1], np.inf, np.float32)
-    for start in range(0, min(len(targets), _STARTS), 2):
-        turned = np.ascontiguousarray(np.roll(targets, -start, axis=0))
-        codes, values = leanto_kernels.encode_trellis(turned, tables, 4, threads=1, weights=np.roll(weights, -start))
-        codes, found = np.roll(codes, start // 2, axis=0), np.roll(values, start, axis=0).astype(np.float32)
-        miss = weights @ np.square(targets - found)
-        if best is None:
-            best, least = (codes, found), miss
-        better = miss < least
-        best[0][:, better], best[1][:, better], least[better] = codes[:, better], found[:, better], miss[better]
-    assert best is not None
-    return best
-
-
-def _energy(error: Floats, metric: Floats) -> Floats:
-    """Of each column of error (r, length)."""
-    found: Floats = (error * (metric @ error)).sum(axis=0)
-    return found
+    energies = np.diag(gram) * np.square(scales, dtype=np.float64)
+    weights = np.asarray(energies / (energies.max() or 1.0), np.float32)
+    targets = np.asarray(rows * inverse(scales)[:, None], np.float32)
+    codes, values = leanto_kernels.encode_trellis(targets, leanto_kernels.tables(4), 4, threads=1, weights=weights)
+    return codes, values.astype(np.float32), scales
 
 
 def _halves(factor: Doubles) -> NDArray[np.float16]:

@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from leanto_edge.architecture import ModelShape
-from leanto_edge.compress.calibration import Document, batches
+from leanto_edge.compress.calibration import BATCH_ROWS, Document, batches, padded_batch
 from leanto_edge.layout import shared_inputs
 
 Hessian = NDArray[np.float64]
 
 TARGET_DAMPING = 0.03  # of the mean diagonal of E[x̂ x̂ᵀ]
-_BATCH_ROWS = 16
 
 
 class LayerWalk:
@@ -34,7 +33,7 @@ class LayerWalk:
         # hidden (b, t, h), real positions (b, t) bool, the further arguments of each layer
         self._states: list[tuple[Any, Any, list[dict[str, Any]]]] = []
         with torch.no_grad():
-            for batch in batches(documents, _BATCH_ROWS):
+            for batch in batches(documents, BATCH_ROWS):
                 self._states.append(_layer_inputs(model, batch))
 
     def hessians(self, layer: int) -> dict[str, Hessian]:
@@ -87,15 +86,14 @@ class Moments:
         return (w + np.linalg.solve(damped, (w @ (self.cross - self.hessian)).T).T).astype(np.float32)
 
 
-def measure_moments(teacher: LayerWalk, student: LayerWalk, layer: int, readers: Sequence[str] | None = None) -> dict[str, Moments]:
-    """Of each input of decoder layer `layer`, by the first module that reads it; `readers` picks some of these (None: all)."""
-    names = [group[0] for group in shared_inputs(student.shape)] if readers is None else list(readers)
-    squares, products = {name: _Mean() for name in names}, {name: _Mean() for name in names}
-    for read, truth in zip(student.inputs(layer, names), teacher.inputs(layer, names), strict=True):
-        for name in names:
-            squares[name].add(read[name], read[name])
-            products[name].add(truth[name], read[name])
-    return {name: Moments(squares[name].value(), products[name].value()) for name in names}
+def measure_moments(teacher: LayerWalk, student: LayerWalk, layer: int, reader: str, weights: Sequence[Any] | None = None) -> Moments:
+    """Of the input that module `reader` of decoder layer `layer` reads; `weights` (tokens,) of each batch say how much a token counts."""
+    square, product = _Mean(), _Mean()
+    for at, (read, truth) in enumerate(zip(student.inputs(layer, [reader]), teacher.inputs(layer, [reader]), strict=True)):
+        root = 1.0 if weights is None else weights[at].sqrt()[:, None]
+        square.add(root * read[reader], root * read[reader])
+        product.add(root * truth[reader], root * read[reader])
+    return Moments(square.value(), product.value())
 
 
 class _Mean:
@@ -126,15 +124,8 @@ def _soft_capped(logits: Any, cap: float) -> Any:
 
 
 def _layer_inputs(model: Any, batch: Sequence[Document]) -> tuple[Any, Any, list[dict[str, Any]]]:
-    """What the model hands to its first layer for documents padded on the right, and the further arguments of each layer.
-
-    Causal attention keeps the padding out of the documents.
-    """
-    ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
-    real = torch.zeros_like(ids, dtype=torch.bool)
-    for row, document in enumerate(batch):
-        ids[row, : len(document)] = torch.tensor(document)
-        real[row, : len(document)] = True
+    """What the model hands to its first layer for some documents, and the further arguments of each layer."""
+    ids, real = padded_batch(batch)
     with _passing_through(model.model.layers) as caught:
         model.model(ids, use_cache=False)
     return caught[0][0], real, [arguments for _, arguments in caught]

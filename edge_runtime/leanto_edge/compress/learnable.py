@@ -86,7 +86,7 @@ class LearnableMatrix:
         return (self._left + self.left) * (1 + self.rank_gain)
 
 
-class _LookUp(torch.autograd.Function):
+class _LookUp(torch.autograd.Function):  # type: ignore[misc]
     """A[ia] + B[ib] for tables (2, 16) float32 and indices (m, n) uint8; the gradient of an entry is the sum over where it was taken."""
 
     @staticmethod
@@ -102,7 +102,7 @@ class _LookUp(torch.autograd.Function):
         return torch.from_numpy(np.stack(sums).astype(np.float32)), None, None
 
 
-class _Rotate(torch.autograd.Function):
+class _Rotate(torch.autograd.Function):  # type: ignore[misc]
     """Rᵀ applied to every row of w (m, n); the transpose of a rotation is its inverse."""
 
     @staticmethod
@@ -125,7 +125,8 @@ def _indices(matrix: CompressedMatrix, which: int) -> NDArray[np.uint8]:
     """Where each weight looks in one of the two tables, (m, n): what tables that name their entries decode to."""
     spec = matrix.spec
     tables = np.zeros((2, 16), np.int8)
-    tables[which] = np.arange(16)
+    if spec.kind != "scalar" or which == 0:  # scalar codes have no second table
+        tables[which] = np.arange(16)
     codes = np.ascontiguousarray(matrix.tensors["codes"], np.uint8)
     found = leanto_kernels.decode_trellis(codes, tables, spec.bits, spec.rows, kind=spec.kind)
     return np.ascontiguousarray(found[: spec.rows, : spec.cols]).view(np.uint8)

@@ -28,7 +28,8 @@ def fit_low_rank(w: Floats, h: Doubles, rank: int) -> tuple[Doubles, Doubles]:
     root = np.linalg.cholesky(h)
     u, s, vt = np.linalg.svd(w.astype(np.float64) @ root, full_matrices=False)
     size = np.sqrt(s[:rank])
-    return u[:, :rank] * size, np.linalg.solve(root.T, (vt[:rank] * size[:, None]).T).T
+    right: Doubles = np.linalg.solve(root.T, (vt[:rank] * size[:, None]).T).T.astype(np.float64)
+    return u[:, :rank] * size, right
 
 
 @dataclass(frozen=True)

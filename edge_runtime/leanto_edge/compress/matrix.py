@@ -27,16 +27,25 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class CompressedMatrix:
-    """A matrix as the artifact stores it. `tensors` by suffix (codes, scales, ...); `error` = tr(E H Eᵀ) / tr(W H Wᵀ)."""
+    """A matrix as the artifact stores it. `tensors` by suffix (codes, scales, ...); `error` = tr(E H Eᵀ) / tr(W H Wᵀ).
+
+    `foreign_bytes`: what it takes in the format of another method, whose outcome is stored dense here to be compared.
+    """
 
     spec: MatrixSpec
     tensors: Mapping[str, Array]
     error: float
+    foreign_bytes: int | None = None
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of all its tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of all its tensors."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
+        """Bytes of all its tensors, or what another method's format takes."""
+        return self.file_bytes if self.foreign_bytes is None else self.foreign_bytes
 
 
 def compress_matrix(

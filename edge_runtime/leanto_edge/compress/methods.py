@@ -18,7 +18,7 @@ from leanto_edge.compress.baselines import caldera, uniform
 from leanto_edge.compress.baselines.approximation import Approximation
 from leanto_edge.compress.incoherence import rotation_seed
 from leanto_edge.compress.matrix import compress_matrix, decompress_matrix, predicted_errors
-from leanto_edge.compress.plan import CODE_ERROR
+from leanto_edge.compress.rounding import CODE_ERROR
 from leanto_edge.layout import BITS, MatrixSpec
 
 Floats = NDArray[np.float32]

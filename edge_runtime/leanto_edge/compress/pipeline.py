@@ -7,6 +7,7 @@ Each step is its own module; here is only their order, what is kept for a resump
 from __future__ import annotations
 
 import copy
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -23,9 +24,12 @@ from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import write_artifact
 from leanto_edge.compress.allocation import allocate, vectors_size
 from leanto_edge.compress.calibration import Calibration, read_calibration
+from leanto_edge.compress.guidance import Weights, token_weights
 from leanto_edge.compress.hessian import Hessian, LayerWalk, measure_moments
 from leanto_edge.compress.matrix import CompressedMatrix, compress_matrix, decompress_matrix
+from leanto_edge.compress.methods import METHODS
 from leanto_edge.compress.recovery import recover
+from leanto_edge.compress.reference import proxy_error
 from leanto_edge.compress.report import MatrixReport, Quality, Report, measure_quality
 from leanto_edge.compress.sensitivity import table_problems, weigh
 from leanto_edge.compress.settings import Profile, Settings
@@ -47,10 +51,12 @@ def compress(
     budget_bytes: int | None = None,
     profile: Profile = "best",
     uniform: bool = False,
+    method: str = "leanto",
     embedding_bits: int | None = None,
     rank: int = 0,
     sweeps: int = 2,
     recover_minutes: float = 0.0,
+    guided: bool = False,
     seed: int = 0,
     calibration_tokens: int = 32_768,
     held_out_tokens: int = 8_192,
@@ -72,10 +78,12 @@ def compress(
         budget_bytes,
         profile,
         uniform,
+        method,
         embedding_bits,
         rank,
         sweeps,
         recover_minutes,
+        guided,
         seed,
         calibration_tokens,
         held_out_tokens,
@@ -94,8 +102,10 @@ def compress(
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
         specs, divergences = _choose(teacher, text, settings, workspace, clock)
         matrices = _Compression(teacher, student, settings, specs, workspace, executor, clock).run(text)
-    vectors = teacher.vectors()
+    vectors: Mapping[str, Any] = teacher.vectors()
+    untuned = None
     if settings.recover_minutes:
+        untuned = measure_quality(teacher.model, student, text.held_out)
         clock.start("recover", 100)
         recovered = recover(teacher, student, matrices, text.documents, settings.recover_minutes, settings.seed, clock.done)
         matrices, vectors = recovered.matrices, recovered.vectors
@@ -103,7 +113,7 @@ def compress(
     quality = measure_quality(teacher.model, student, text.held_out, clock.done)
     clock.start("write", 1)
     report = _write(
-        out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, clock.seconds
+        out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, untuned, clock.seconds
     )
     workspace.remove()
     clock.done(1)
@@ -125,7 +135,7 @@ def _choose(
     candidates = weigh(teacher, text.documents, options, settings.seed, clock.advance)
     parameters = sum(rows * cols for rows, cols in sizes.values()) + sum(vector_sizes(teacher.shape).values())
     budget = settings.budget_bytes if settings.budget_bytes is not None else int(settings.bits * parameters / 8)
-    chosen = allocate(candidates, budget - vectors_size(vector_sizes(teacher.shape)))
+    chosen = allocate(candidates, budget - vectors_size(vector_sizes(teacher.shape), 4 * parameters))
     specs, divergences = {m: c.spec for m, c in chosen.items()}, {m: c.kl for m, c in chosen.items()}
     workspace.save_choice(specs, divergences)
     return specs, divergences
@@ -153,11 +163,14 @@ class _Compression:
         self._teacher, self._student, self._settings, self._specs = teacher, student, settings, specs
         self._workspace, self._executor, self._clock = workspace, executor, clock
         self._finished: dict[str, CompressedMatrix] = {}
+        self._guides: Weights = {}
 
     def run(self, text: Calibration) -> Mapping[str, CompressedMatrix]:
         """Every matrix of the model, compressed."""
         self._clock.start("compress", sum(spec.rows * spec.cols for spec in self._specs.values()))
         shape = self._teacher.shape
+        if self._settings.guided:
+            self._guides = token_weights(self._teacher, text.documents, self._settings.seed)
         truth, walk = (LayerWalk(model, text.documents, shape) for model in (self._teacher.model, self._student))
         for layer in range(shape.num_layers):
             for group in shared_inputs(shape):
@@ -172,7 +185,7 @@ class _Compression:
         modules = [f"model.layers.{layer}.{name}" for name in group]
         finished = {module: self._workspace.load(module, self._specs[module]) for module in modules}
         if None in finished.values():
-            moments = measure_moments(truth, walk, layer, group[:1])[group[0]]
+            moments = measure_moments(truth, walk, layer, group[0], self._guides.get(modules[0]))
             if not np.isfinite(moments.hessian).all():
                 raise ArtifactError(self._teacher.path, f"gives values that are not finite in front of {modules[0]}; the model is broken")
             missing = [module for module, matrix in finished.items() if matrix is None]
@@ -199,7 +212,17 @@ class _Compression:
         self, module: str, weight: NDArray[np.float32], h: Hessian, importance: NDArray[np.float32] | None = None
     ) -> CompressedMatrix:
         spec = self._specs[module]
+        if spec.kind == "dense":
+            return self._compare(module, weight, h)
         finished = compress_matrix(weight, h, spec, sweeps=self._settings.sweeps, executor=self._executor, importance=importance)
+        self._workspace.save(module, finished)
+        return finished
+
+    def _compare(self, module: str, weight: NDArray[np.float32], h: Hessian) -> CompressedMatrix:
+        """By another method, kept as the plain weight that it would compute with."""
+        found = METHODS[self._settings.method](weight, h, self._settings.bits, seed=self._settings.seed)
+        error = proxy_error(weight.astype(np.float64), found.weight.astype(np.float64), h)
+        finished = CompressedMatrix(self._specs[module], {"weight": found.weight}, error, math.ceil(found.stored_bits / 8))
         self._workspace.save(module, finished)
         return finished
 
@@ -262,6 +285,7 @@ def _write(
     vectors: Mapping[str, Any],
     divergences: Mapping[str, float],
     quality: Quality,
+    untuned: Quality | None,
     seconds: float,
 ) -> Report:
     tensors = {f"{module}.{part}": tensor for module, matrix in matrices.items() for part, tensor in matrix.tensors.items()}
@@ -278,9 +302,18 @@ def _write(
     }
     artifact = write_artifact(out, teacher.config, specs, tensors | dict(vectors), teacher.small_files(), metadata)
     rows = tuple(
-        MatrixReport(module, spec.kind, spec.bits, spec.rank, spec.rows, spec.cols, matrix.stored_bytes, matrix.error)
+        MatrixReport(
+            module,
+            *(spec.kind, spec.bits, spec.rank, spec.factor_bits, spec.rows, spec.cols),
+            *(matrix.stored_bytes, matrix.error),
+            divergences[module] / (sum(divergences.values()) or 1.0) if divergences else None,
+        )
         for module, matrix in matrices.items()
         for spec in (matrix.spec,)
     )
     found = artifact.manifest
-    return Report(name, artifact.build_hash, found["parameters"], found["stored_bytes"], found["bits_per_weight"], quality, rows, seconds)
+    saved = sum(matrix.file_bytes - matrix.stored_bytes for matrix in matrices.values())  # by another method's format
+    stored, bits_per_weight = found["stored_bytes"] - saved, found["bits_per_weight"] - 8 * saved / found["parameters"]
+    report = Report(name, artifact.build_hash, found["parameters"], stored, bits_per_weight, quality, untuned, rows, seconds)
+    report.write(out)
+    return report

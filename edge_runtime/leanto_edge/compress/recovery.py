@@ -76,7 +76,7 @@ def recover(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
         optimizer.zero_grad()
-        learner.loss(batch).backward()  # type: ignore[no-untyped-call]
+        learner.loss(batch).backward()
         optimizer.step()
         steps += 1
     learner.settle(best)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from leanto_edge.compress.incoherence import rotation_seed
+from leanto_edge.compress.methods import METHODS
 from leanto_edge.layout import EMBEDDING, HEAD, Kind, MatrixSpec
 
 Profile = Literal["best", "fast", "plain"]
@@ -19,19 +20,23 @@ class Settings:
     """`bits`: the budget, as an average over all parameters of the weight file with everything counted; `budget_bytes`: the same in bytes.
 
     `profile`: how the codes are made, from the most accurate to the fastest to decode. `uniform`: no budget, but `bits` (1 to 4, or 8 for
-    int8) for every matrix of the layers, `embedding_bits` (None: max(4, bits)) for embedding and head, and `rank`. `sweeps`: how often
-    every column is rounded again with the others fixed. `recover_minutes`: of distillation afterwards. Token counts bound the calibration
-    and the held-out text. `seed` makes everything repeatable.
+    int8) for every matrix of the layers, `embedding_bits` (None: 4, or 8 beyond) for embedding and head, and `rank`. `method`: by which
+    of leanto_edge.compress.methods the layers are compressed; others than leanto, there for comparison, need `uniform` and may take
+    fractions of bits. `sweeps`: how often every column is rounded again with the others fixed. `recover_minutes`: of distillation
+    afterwards. `guided`: tokens count for more in the Hessians where their errors move the output more, which takes a backward pass
+    through the model. Token counts bound the calibration and the held-out text. `seed` makes everything repeatable.
     """
 
     bits: float = 4
     budget_bytes: int | None = None
     profile: Profile = "best"
     uniform: bool = False
+    method: str = "leanto"
     embedding_bits: int | None = None
     rank: int = 0
     sweeps: int = 2
     recover_minutes: float = 0.0
+    guided: bool = False
     seed: int = 0
     calibration_tokens: int = 32_768
     held_out_tokens: int = 8_192
@@ -41,16 +46,21 @@ class Settings:
         """Raise ValueError for a value outside its range."""
         if self.profile not in KIND:
             raise ValueError(f"profile is {self.profile!r}; choose {', '.join(KIND)}")
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}; choose {', '.join(METHODS)}")
+        if self.method != "leanto" and (not self.uniform or self.rank or self.recover_minutes):
+            raise ValueError(f"method {self.method} is for comparison: uniform only, and rank and recovery must be left out")
         if self.uniform:
-            for name, bits in (("bits", self.bits), ("embedding_bits", self.uniform_table_bits)):
+            widths = {"embedding_bits": self.uniform_table_bits} | ({"bits": self.bits} if self.method == "leanto" else {})
+            for name, bits in widths.items():
                 if bits not in (1, 2, 3, 4, 8):
                     raise ValueError(f"{name} is {bits}; choose 1, 2, 3, 4 or 8")
             if self.budget_bytes is not None:
                 raise ValueError("uniform bits and a budget in bytes exclude each other")
         elif self.rank or self.embedding_bits is not None:
             raise ValueError("rank and embedding_bits are for uniform compression; a budget chooses them itself")
-        elif not 1 <= self.bits <= 32 or (self.budget_bytes is not None and self.budget_bytes < 1):
-            raise ValueError(f"a budget of {self.bits} bits or {self.budget_bytes} bytes makes no sense")
+        if not 1 <= self.bits <= 32 or (self.budget_bytes is not None and self.budget_bytes < 1):
+            raise ValueError(f"a budget of {self.bits} bits or {self.budget_bytes} bytes makes no sense: choose at least 1")
         if self.rank < 0 or self.sweeps < 0 or min(self.calibration_tokens, self.held_out_tokens) < 1 or self.document_tokens < 8:
             raise ValueError("rank and sweeps must not be negative, token counts must be positive")
         if not 0 <= self.recover_minutes < 1e6:
@@ -59,11 +69,13 @@ class Settings:
     @property
     def uniform_table_bits(self) -> int:
         """Bits of the embedding and the head where all are uniform."""
-        return max(4, int(self.bits)) if self.embedding_bits is None else self.embedding_bits
+        return (8 if self.bits > 4 else 4) if self.embedding_bits is None else self.embedding_bits
 
     def uniform_spec(self, module: str, rows: int, cols: int, shared_input: str) -> MatrixSpec:
         """How to store the matrix of `module`; modules that read the same input name the same `shared_input`."""
         table = module in (EMBEDDING, HEAD)
+        if self.method != "leanto" and not table:
+            return MatrixSpec("dense", 32, rows, cols)
         return self._spec(module, rows, cols, shared_input, self.uniform_table_bits if table else int(self.bits), 0 if table else self.rank)
 
     def candidate_specs(self, module: str, rows: int, cols: int, shared_input: str) -> list[MatrixSpec]:

@@ -49,7 +49,7 @@ class Workspace:
             return None
         if json.loads(metadata.get("spec", "null")) != spec.as_dict():
             return None
-        return CompressedMatrix(spec, tensors, float(metadata["error"]))
+        return CompressedMatrix(spec, tensors, float(metadata["error"]), json.loads(metadata["foreign_bytes"]))
 
     def load_choice(self) -> tuple[dict[str, MatrixSpec], dict[str, float]] | None:
         """What `save_choice` kept, or None."""
@@ -74,7 +74,11 @@ class Workspace:
     def save(self, module: str, matrix: CompressedMatrix) -> None:
         """Keep a finished matrix."""
         draft = self.path / f"{module}.draft"
-        metadata = {"spec": json.dumps(matrix.spec.as_dict()), "error": repr(matrix.error)}
+        metadata = {
+            "spec": json.dumps(matrix.spec.as_dict()),
+            "error": repr(matrix.error),
+            "foreign_bytes": json.dumps(matrix.foreign_bytes),
+        }
         try:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in matrix.tensors.items()}, draft, metadata)
             with draft.open("rb") as file:

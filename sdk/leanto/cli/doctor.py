@@ -62,7 +62,7 @@ def findings(options: argparse.Namespace) -> Iterator[Finding]:
     energy = "package energy (RAPL)" if Rapl().readable else "no readable counter (RAPL): energy is n/a"
     yield Finding("energy", "fine" if Rapl().readable else "absent", energy)
     yield Finding("policy", "fine", f"{policy.origin} {policy.hash[:12]}")
-    yield from _models(options.model)
+    yield from _models(options.model, options.adapter)
     yield _cloud(remote_target(policy.cloud))
 
 
@@ -90,13 +90,13 @@ def _signals(rehearsal: str | None) -> Iterator[Finding]:
             yield Finding(name, "fine" if known else "absent", str(value) if known else "no source on this machine: unknown")
 
 
-def _models(path: str | None) -> Iterator[Finding]:
+def _models(path: str | None, adapter: str | None) -> Iterator[Finding]:
     import leanto_edge
 
     wanted = {"model": path} if path else {"edge model": str(leanto_edge.embedded()), "cloud model": str(leanto_edge.embedded_large())}
     for name, place in wanted.items():
         try:
-            info = open_model(place).info
+            info = open_model(place, adapter=adapter if name != "cloud model" else None).info
         except LeantoError as error:
             yield Finding(name, "broken", str(error))
         else:

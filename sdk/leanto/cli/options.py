@@ -16,8 +16,9 @@ from leanto.request import MAX_PROMPT_CHARS
 
 
 def add_client(parser: argparse.ArgumentParser) -> None:
-    """--model, --policy, --cloud, --development-root, --simulate, --log."""
+    """--model, --adapter, --policy, --cloud, --development-root, --simulate, --log."""
     parser.add_argument("--model", metavar="PATH", help="local model: artifact or Hugging Face folder (default: embedded)")
+    parser.add_argument("--adapter", metavar="FILE", help="what the model learnt on this device: see `leanto adapt`")
     parser.add_argument("--policy", metavar="FILE", help="policy TOML (default: `leanto policy show`)")
     parser.add_argument("--cloud", metavar="HOST:PORT", help="private compute node to lean on (default: the policy's)")
     parser.add_argument("--development-root", metavar="BASE64", help="pinned root of a development node")
@@ -35,7 +36,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
 
 def open_client(options: argparse.Namespace) -> Client:
     """The client that the options describe."""
-    return Client(policy=read_policy(options), model=options.model, simulate=options.simulate, log=options.log)
+    return Client(policy=read_policy(options), model=options.model, adapter=options.adapter, simulate=options.simulate, log=options.log)
 
 
 def read_policy(options: argparse.Namespace) -> Policy:

@@ -91,7 +91,7 @@ def test_small_scales_are_kept_in_float32() -> None:
         small = compress_matrix(w * 1e-5, h, spec, sweeps=1, executor=executor)
         usual = compress_matrix(w, h, spec, sweeps=1, executor=executor)
     assert (small.tensors["scales"].dtype, usual.tensors["scales"].dtype) == (np.float32, np.float16)
-    assert small.error == pytest.approx(usual.error, rel=0.05)
+    assert small.error < 1.2 * usual.error
 
 
 def test_a_low_rank_term_takes_what_is_of_low_rank() -> None:

@@ -21,7 +21,7 @@ CALL = '{"intent": "alarm_query", "slots": {}}'
 def edge(monkeypatch: pytest.MonkeyPatch) -> FakeEdge:
     """A scripted model in place of the embedded one."""
     fake = FakeEdge(lambda request: call_tokens(CALL) if request.task == "call" else tokens("a b c"))
-    monkeypatch.setattr(client_module, "open_model", lambda model, threads=None: fake)
+    monkeypatch.setattr(client_module, "open_model", lambda model, **_: fake)
     return fake
 
 
@@ -145,7 +145,7 @@ def test_a_fault_exits_1_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_ctrl_c_in_mid_stream_exits_130_and_closes_the_edge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     fake = FakeEdge(tokens(" ".join("a" * 60)))
-    monkeypatch.setattr(client_module, "open_model", lambda model, threads=None: fake)
+    monkeypatch.setattr(client_module, "open_model", lambda model, **_: fake)
     whole = client_module.Client.stream
 
     def interrupted(self: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
@@ -217,7 +217,7 @@ def test_a_doubtful_answer_with_an_unreachable_cloud_is_given_and_labelled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake = FakeEdge(call_tokens(CALL, UNSURE))
-    monkeypatch.setattr(client_module, "open_model", lambda model, threads=None: fake)
+    monkeypatch.setattr(client_module, "open_model", lambda model, **_: fake)
     policy = tmp_path / "p.toml"
     policy.write_text("version = 1\n[quality.confidence_threshold]\ncall = 0.5\n")
     root = "A" * 43 + "="

@@ -48,17 +48,19 @@ def _alternate(w: Floats, h: Doubles, rank: int, settings: CalderaSettings) -> F
     """The best Q + L·R of all half-steps."""
     wide, root = h.astype(np.float32), np.linalg.cholesky(h).astype(np.float32)
     q, left, right = np.zeros_like(w), np.zeros((len(w), 0), np.float32), np.zeros((0, w.shape[1]), np.float32)
-    best, least = q, np.inf
+    best: Floats = q
+    least = np.inf
     for _ in range(settings.rounds if rank else 1):
         for step in ("low rank", "codes") if rank else ("codes",):
             if step == "low rank":
                 left, right = low_rank(w - q, root, rank, settings.inner)
             else:
                 metric = downdated(h, root, right, settings.regularization) if rank and settings.downdate else wide
-                q = quantize(w - left @ right, metric, settings.sweeps)
+                product: Floats = left @ right
+                q = quantize(w - product, metric, settings.sweeps)
             error = float(np.square((w - q - left @ right) @ root).sum())
             if error < least:
-                best, least = q + left @ right, error
+                best, least = np.add(q, left @ right, dtype=np.float32), error
     return best
 
 
@@ -93,18 +95,21 @@ def downdated(h: Doubles, root: Floats, right: Floats, regularization: float) ->
 def quantize(a: Floats, h: Floats, sweeps: int) -> Floats:
     """Q for a (m, n) under h: LDLQ in blocks of 8 columns, last block first, then `sweeps` over the blocks with the others fixed."""
     size = np.float32(np.sqrt(np.mean(np.square(a))) / SCALE) or np.float32(1)
-    target, q = a / size, np.zeros_like(a)
+    target: Floats = a / size
+    q = np.zeros_like(a)
     lower = block_lower(h)
     error = np.zeros_like(a)
     for start in reversed(range(0, a.shape[1], SIZE)):
         block, after = slice(start, start + SIZE), slice(start + SIZE, None)
-        q[:, block] = nearest(target[:, block] + error[:, after] @ lower[after, block])
+        owed = np.asarray(error[:, after] @ lower[after, block], np.float32)
+        q[:, block] = nearest(target[:, block] + owed)
         error[:, block] = target[:, block] - q[:, block]
     inverses = [np.linalg.inv(h[at : at + SIZE, at : at + SIZE]) for at in range(0, len(h), SIZE)]
     for _ in range(sweeps):
         for start in reversed(range(0, a.shape[1], SIZE)):
             block = slice(start, start + SIZE)
-            q[:, block] = nearest(q[:, block] + error @ (h[:, block] @ inverses[start // SIZE]))
+            owed = np.asarray(error @ (h[:, block] @ inverses[start // SIZE]), np.float32)
+            q[:, block] = nearest(q[:, block] + owed)
             error[:, block] = target[:, block] - q[:, block]
     return q * size
 

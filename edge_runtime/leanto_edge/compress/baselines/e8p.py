@@ -41,7 +41,7 @@ def nearest(x: Floats) -> Floats:
 def nearest_residual(x: Floats) -> Floats:
     """Four bits: the nearest vector, and the nearest to what it leaves, enlarged."""
     first = nearest(x)
-    return first + nearest((x - first) * np.float32(RESIDUAL_SCALE)) / np.float32(RESIDUAL_SCALE)
+    return np.asarray(first + nearest((x - first) * np.float32(RESIDUAL_SCALE)) / np.float32(RESIDUAL_SCALE), np.float32)
 
 
 def round_factor(x: Floats) -> Floats:

@@ -1,0 +1,160 @@
+"""llama.cpp's quantizers as a measure for ours: a Llama folder as GGUF, quantized by the `llama-quantize` of ik_llama.cpp with an
+importance matrix from our calibration text, and turned back into weights by the same program.
+
+Needs the gguf package and a llama-quantize binary; knows nothing of how the outcome is judged.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from leanto_edge.compress.calibration import Calibration
+from leanto_edge.compress.hessian import LayerWalk
+from leanto_edge.compress.source import Source
+from leanto_edge.layout import EMBEDDING, HEAD, matrix_sizes, shared_inputs, vector_sizes
+
+Floats = NDArray[np.float32]
+
+# All below 3.5 bits a weight, and those commonly used at 4; the last letters of the *_K* and *_KT types are ik_llama.cpp's own.
+TYPES = (
+    *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "Q2_K_S", "Q2_K", "IQ2_KS", "IQ2_K", "IQ2_KT"),
+    *(
+        "IQ3_XXS",
+        "IQ3_XS",
+        "IQ3_S",
+        "IQ3_M",
+        "Q3_K_S",
+        "Q3_K_M",
+        "IQ3_KS",
+        "IQ3_K",
+        "IQ3_KT",
+        "Q4_0",
+        "IQ4_XS",
+        "Q4_K_S",
+        "Q4_K_M",
+        "IQ4_KT",
+    ),
+)
+_NAMES = {
+    EMBEDDING: "token_embd",
+    HEAD: "output",
+    "model.norm": "output_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+class QuantizerError(Exception):
+    """llama-quantize did not make what was asked for."""
+
+
+def write_gguf(teacher: Source, path: Path) -> None:
+    """The model of a Llama folder in float32, without a tokenizer, so that the size of the file is that of the weights."""
+    shape, writer = teacher.shape, gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(shape.context_length)
+    writer.add_embedding_length(shape.hidden_size)
+    writer.add_block_count(shape.num_layers)
+    writer.add_feed_forward_length(shape.intermediate_size)
+    writer.add_head_count(shape.num_heads)
+    writer.add_head_count_kv(shape.num_kv_heads)
+    writer.add_layer_norm_rms_eps(float(teacher.config["rms_norm_eps"]))
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_rope_freq_base(10_000.0)  # only sizes and weights are read back
+    writer.add_vocab_size(shape.vocab_size)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_tokenizer_model("no_vocab")
+    for module in matrix_sizes(shape):
+        writer.add_tensor(f"{_name(module)}.weight", _interleaved(teacher, module))
+    for name, vector in teacher.vectors().items():
+        writer.add_tensor(f"{_name(name.removesuffix('.weight'))}.weight", vector)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_importance(teacher: Source, text: Calibration, path: Path) -> None:
+    """llama.cpp's importance matrix (the binary form: name, calls, sums of the squared inputs) of our calibration documents."""
+    walk, shape = LayerWalk(teacher.model, text.documents, teacher.shape), teacher.shape
+    tokens = sum(map(len, text.documents))
+    squares: dict[str, Floats] = {}
+    for layer in range(shape.num_layers):
+        hessians = walk.hessians(layer)
+        for group in shared_inputs(shape):
+            diagonal = np.diag(hessians[group[0]]).astype(np.float32)
+            squares |= {f"{_name(f'model.layers.{layer}.{name}')}.weight": diagonal for name in group}
+        walk.advance(layer)
+    squares[f"{_NAMES[EMBEDDING if shape.tie_embeddings else HEAD]}.weight"] = np.diag(walk.head()[0]).astype(np.float32)
+    with path.open("wb") as file:
+        file.write(struct.pack("<i", len(squares)))
+        for name, mean in squares.items():
+            file.write(struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", tokens, len(mean)))
+            file.write((mean * tokens).tobytes())
+
+
+def quantize(binary: str, plain: Path, out: Path, kind: str, importance: Path | None) -> int:
+    """Quantize `plain` to the type `kind`; the bytes of the file. QuantizerError with the last line that the program wrote."""
+    options = ["--imatrix", str(importance)] if importance else []
+    done = subprocess.run([binary, *options, str(plain), str(out), kind, "2"], capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode or not out.is_file():
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        raise QuantizerError(f"{kind}: {lines[-1] if lines else done.returncode}")
+    return out.stat().st_size
+
+
+def dequantized(binary: str, quantized: Path, teacher: Source) -> Mapping[str, Floats]:
+    """The weights of a quantized file, by Hugging Face tensor name."""
+    plain = quantized.with_suffix(".f32.gguf")
+    command = [binary, "--allow-requantize", str(quantized), str(plain), "F32", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode:
+        raise QuantizerError(f"{quantized.name} cannot be turned back: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+    tensors: dict[str, Any] = {tensor.name: tensor.data for tensor in gguf.GGUFReader(plain).tensors}
+    found = {}
+    for module, size in matrix_sizes(teacher.shape).items():
+        found[f"{module}.weight"] = _restored(np.array(tensors[f"{_name(module)}.weight"], np.float32).reshape(size), teacher, module)
+    for name in vector_sizes(teacher.shape):
+        found[name] = np.array(tensors[f"{_name(name.removesuffix('.weight'))}.weight"], np.float32)
+    plain.unlink()
+    return found
+
+
+def _name(module: str) -> str:
+    if not module.startswith("model.layers."):
+        return _NAMES[module]
+    _, _, layer, rest = module.split(".", 3)
+    return f"blk.{layer}.{_NAMES[rest]}"
+
+
+def _heads(teacher: Source, module: str) -> int:
+    """Heads whose halves GGUF interleaves in the rows of `module`; 0 where rows stay."""
+    shape = teacher.shape
+    return shape.num_heads if module.endswith("q_proj") else shape.num_kv_heads if module.endswith("k_proj") else 0
+
+
+def _interleaved(teacher: Source, module: str) -> Floats:
+    weight: Floats = teacher.weight(module).numpy()
+    heads = _heads(teacher, module)
+    if not heads:
+        return weight
+    return np.ascontiguousarray(weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape))
+
+
+def _restored(weight: Floats, teacher: Source, module: str) -> Floats:
+    heads = _heads(teacher, module)
+    return np.ascontiguousarray(weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)) if heads else weight
