@@ -234,6 +234,16 @@ def test_a_file_that_does_not_say_what_it_is_is_refused(base: Artifact, tmp_path
         read_adapter(tmp_path / "x", base)
 
 
+@pytest.mark.parametrize("depth", [100, 300, 900, 990, 5_000, 100_000])
+def test_a_deeply_nested_description_is_no_crash(base: Artifact, file: Path, depth: int) -> None:
+    with safe_open(file, framework="numpy") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+        text = opened.metadata()[METADATA]
+    save_file(tensors, file, {METADATA: text[:-1] + ', "more": ' + "[" * depth + "]" * depth + "}"})
+    with pytest.raises(AdapterError, match=r"SHA-256|does not say"):
+        read_adapter(file, base)
+
+
 def test_a_missing_file_and_a_folder_are_refused(base: Artifact, tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(AdapterError, match="is not a file"):
