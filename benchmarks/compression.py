@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import statistics
 import sys
@@ -44,15 +45,15 @@ class Case:
     recover_minutes: float
 
 
-def measure(case: Case, seed: int, quantizer: str | None, work: Path) -> Iterator[Row]:
-    """Rows of one model and one draw of its text."""
+def measure(case: Case, seeds: int, quantizer: str | None, work: Path) -> Iterator[Row]:
+    """Rows of one model: the peers with every draw of its text, then ours, budget by budget."""
     teacher = load_source(case.teacher)
     parameters = sum(rows * cols for rows, cols in matrix_sizes(teacher.shape).values()) + sum(vector_sizes(teacher.shape).values())
-    if quantizer:
+    for seed in range(seeds if quantizer else 0):
         text = _text(teacher, case.calibration, seed)
-        for name, size, quality in _peers(teacher, text, quantizer, work):
+        for name, size, quality in _peers(teacher, text, str(quantizer), work):
             yield _row(case, seed, name, size, 8 * size / parameters, quality)
-    for bits in case.budgets:
+    for bits, seed in itertools.product(case.budgets, range(seeds)):
         out = work / f"{case.name}-{bits}-{seed}"
         report = compress(
             case.teacher, out, calibration=case.calibration, bits=bits, seed=seed, recover_minutes=case.recover_minutes, name=case.name
@@ -135,10 +136,10 @@ def cases(teachers: Path | None, data: Path, work: Path) -> Iterator[Case]:
             (work / "pocket-large" / file).write_bytes((SHIPPED / "pocket-large" / file).read_bytes())
     sample = work / "calibration.jsonl"
     write_calibration(data, teachers / "pocket-large", sample)
-    yield Case("pocket-large", teachers / "pocket-large", sample, (2.5, 3.25, 4.0), 2.0)
+    yield Case("pocket-large", teachers / "pocket-large", sample, (2.5, 3.25, 4.0), 1.0)
     if (teachers / "pocket").is_dir():
-        yield Case("pocket", teachers / "pocket", sample, (2.3, 3.0, 4.0), 2.0)
-    yield Case("stories260K", data / "models" / "stories260K", data / "text" / "tinystories" / "valid.txt", (3.0, 5.5, 6.0), 2.0)
+        yield Case("pocket", teachers / "pocket", sample, (2.3, 3.0, 4.0), 1.0)
+    yield Case("stories260K", data / "models" / "stories260K", data / "text" / "tinystories" / "valid.txt", (3.0, 5.5, 6.0), 1.0)
 
 
 def main() -> None:
@@ -155,10 +156,11 @@ def main() -> None:
     where, rows = machine(), []
     with tempfile.TemporaryDirectory() as folder:
         for case in cases(args.teachers, args.data, Path(folder)):
-            for seed in range(args.seeds if args.models is None or case.name in args.models else 0):
-                for row in measure(case, seed, args.quantizer, Path(folder)):
-                    rows.append(row)
-                    print(json.dumps(row), flush=True)
+            if args.models is not None and case.name not in args.models:
+                continue
+            for row in measure(case, args.seeds, args.quantizer, Path(folder)):
+                rows.append(row)
+                print(json.dumps(row), flush=True)
     result: dict[str, Any] = {"machine": where, "rows": rows, "summary": summary(rows)}
     show("whole models", where, result["summary"])
     if not args.no_matrices:

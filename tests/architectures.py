@@ -4,13 +4,20 @@ teachers of them in Hugging Face form. Needs torch and transformers."""
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from artifacts import byte_tokenizer
+from leanto_edge.architecture import ModelShape
+from leanto_edge.artifact import Artifact, write_artifact
+from leanto_edge.compress.matrix import compress_matrix
+from leanto_edge.compress.source import load_source
+from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups
 
 SIZES: dict[str, Any] = {
     "hidden_size": 48,
@@ -96,3 +103,31 @@ def write_teacher(path: Path, config: dict[str, Any], seed: int = 0) -> Any:
     model.save_pretrained(path)
     (path / "tokenizer.json").write_bytes(byte_tokenizer())
     return model
+
+
+def mixed_specs(shape: ModelShape) -> dict[str, MatrixSpec]:
+    """int8 for what reads the hidden state first, trellis codes with rotations and a low rank for the rest."""
+    found: dict[str, MatrixSpec] = {}
+    sizes = matrix_sizes(shape)
+    for seed, group in enumerate([(EMBEDDING,), *shared_input_groups(shape), *([] if shape.tie_embeddings else [(HEAD,)])], start=1):
+        for name in group:
+            table = name in (EMBEDDING, HEAD)
+            kind, bits = ("int8", 8) if table or "qkv" in name or "v_proj" in name else ("trellis", 4)
+            found[name] = MatrixSpec(kind, bits, *sizes[name], 0 if table else 2, seed, 0 if table else 100 + seed)  # type: ignore[arg-type]
+    return found
+
+
+def write_compressed(teacher: Path, out: Path, specs: dict[str, MatrixSpec] | None = None) -> Artifact:
+    """Compress the folder of a teacher without calibration, as `specs` say, into an artifact at `out`."""
+    source = load_source(teacher)
+    specs = mixed_specs(source.shape) if specs is None else specs
+    tensors: dict[str, Any] = {}
+    with ThreadPoolExecutor(1) as executor:
+        for name, spec in specs.items():
+            weight = source.weight(name).numpy()
+            if spec.kind == "dense":
+                tensors[f"{name}.weight"] = weight
+            else:
+                made = compress_matrix(weight, np.eye(spec.cols), spec, sweeps=0, executor=executor)
+                tensors |= {f"{name}.{part}": tensor for part, tensor in made.tensors.items()}
+    return write_artifact(out, source.config, specs, tensors | source.vectors(), source.small_files(), {})

@@ -64,6 +64,7 @@ facts = st.builds(
     edge_tasks=st.sampled_from([("call", "text"), ("text",), ()]),
     context_length=st.integers(1, 512),
     cloud_configured=st.booleans(),
+    edge_fit=st.booleans(),
 )
 
 ledgers = st.builds(Ledger, bytes_sent=st.integers(0, 20_000))

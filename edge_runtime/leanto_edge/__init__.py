@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from leanto_edge.engine import Engine, ModelInfo, load
-from leanto_edge.errors import AdapterError, ArtifactError, EdgeError, PromptError, UnsupportedModelError
+from leanto_edge.errors import AdapterError, ArtifactError, DependencyError, EdgeError, PromptError, UnsupportedModelError
 from leanto_edge.generation import Completion, GenerationRequest, SamplingParams, Token
 
 __all__ = [
     "AdapterError",
     "ArtifactError",
     "Completion",
+    "DependencyError",
     "EdgeError",
     "Engine",
     "GenerationRequest",

@@ -116,38 +116,8 @@ def annotate_artifact(path: str | Path, **fields: Any) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _read_compressed(path: Path) -> Artifact:
-    manifest = read_manifest(path)
-    verify_files(path, manifest)
-    config = read_json(path / CONFIG)
-    shape = ModelShape.from_config(path, config)
-    matrices = _matrices(path, shape, config)
-    weights = TensorFile(path / WEIGHTS)
-    tensors = _tensors(weights, shape, matrices)
-    unknown = sorted(set(weights) - set(tensors))
-    if unknown:
-        raise ArtifactError(weights.path, f"holds an unknown tensor {unknown[0][:100]!r}; {AGAIN}")
-    for key, value in _derived(manifest["files"], shape, matrices).items():
-        if manifest[key] != value:
-            raise ArtifactError(path / MANIFEST, f"has {key} {manifest[key]!r:.40}, its files say {value!r:.40}; {AGAIN}")
-    return Artifact(path, config, shape, _described(matrices), tensors, manifest, manifest["build_hash"])
-
-
-def _read_plain(path: Path) -> Artifact:
-    manifest = describe_plain(path)
-    config = read_json(path / CONFIG)
-    shape = ModelShape.from_config(path, config)
-    if config.get("quantization_config"):
-        raise UnsupportedModelError(path / CONFIG, "is quantized by another tool; start from the original model")
-    matrices = {name: MatrixSpec("dense", 32, rows, cols) for name, (rows, cols) in matrix_sizes(shape).items()}
-    tensors = _tensors(TensorFile(path / WEIGHTS), shape, matrices)
-    parameters = sum(tensor.size for tensor in tensors.values())
-    manifest |= {"parameters": parameters, "bits_per_weight": 8 * manifest["files"][WEIGHTS]["bytes"] / parameters}
-    return Artifact(path, config, shape, _described(matrices), tensors, manifest, build_hash_of(manifest["files"]))
-
-
-def _matrices(path: Path, shape: ModelShape, config: Mapping[str, Any]) -> dict[str, MatrixSpec]:
-    """The entries of `quantization_config.matrices`, checked against the shape of the model."""
+def read_matrices(path: Path, shape: ModelShape, config: Mapping[str, Any]) -> dict[str, MatrixSpec]:
+    """The entries of `quantization_config.matrices`, checked against the shape of the model. Raises ArtifactError."""
     block = config.get("quantization_config")
     method = block.get("quant_method") if isinstance(block, dict) else None
     if not isinstance(block, dict) or method != "leanto":
@@ -171,8 +141,8 @@ def _matrices(path: Path, shape: ModelShape, config: Mapping[str, Any]) -> dict[
     return matrices
 
 
-def _tensors(weights: TensorFile, shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> dict[str, Array]:
-    """The tensors that the engine wants, checked; dense weights, norms and biases as float32."""
+def read_tensors(weights: TensorFile, shape: ModelShape, matrices: Mapping[str, MatrixSpec]) -> dict[str, Array]:
+    """The tensors that the engine wants, checked; dense weights, norms and biases as float32. Raises ArtifactError."""
     tensors: dict[str, Array] = {}
     vectors = vector_sizes(shape)
     for name, spec in expected_tensors(shape, matrices).items():
@@ -186,6 +156,39 @@ def _tensors(weights: TensorFile, shape: ModelShape, matrices: Mapping[str, Matr
         if not dense:  # which would be to read all of a large model
             _check_values(weights.path, name, tensors[name])
     return tensors
+
+
+def _read_compressed(path: Path) -> Artifact:
+    manifest = read_manifest(path)
+    verify_files(path, manifest)
+    config = read_json(path / CONFIG)
+    shape = ModelShape.from_config(path, config)
+    matrices = read_matrices(path, shape, config)
+    weights = TensorFile(path / WEIGHTS)
+    tensors = read_tensors(weights, shape, matrices)
+    unknown = sorted(set(weights) - set(tensors))
+    if unknown:
+        raise ArtifactError(weights.path, f"holds an unknown tensor {unknown[0][:100]!r}; {AGAIN}")
+    for key, value in _derived(manifest["files"], shape, matrices).items():
+        if manifest[key] != value:
+            raise ArtifactError(path / MANIFEST, f"has {key} {manifest[key]!r:.40}, its files say {value!r:.40}; {AGAIN}")
+    return Artifact(path, config, shape, _described(matrices), tensors, manifest, manifest["build_hash"])
+
+
+def _read_plain(path: Path) -> Artifact:
+    manifest = describe_plain(path)
+    config = read_json(path / CONFIG)
+    shape = ModelShape.from_config(path, config)
+    block = config.get("quantization_config")
+    if isinstance(block, dict) and block.get("quant_method") == "leanto":
+        raise ArtifactError(path, f"is compressed but lacks {MANIFEST}; write it with leanto_edge.transformers.save_artifact")
+    if block:
+        raise UnsupportedModelError(path / CONFIG, "is quantized by another tool; start from the original model")
+    matrices = {name: MatrixSpec("dense", 32, rows, cols) for name, (rows, cols) in matrix_sizes(shape).items()}
+    tensors = read_tensors(TensorFile(path / WEIGHTS), shape, matrices)
+    parameters = sum(tensor.size for tensor in tensors.values())
+    manifest |= {"parameters": parameters, "bits_per_weight": 8 * manifest["files"][WEIGHTS]["bytes"] / parameters}
+    return Artifact(path, config, shape, _described(matrices), tensors, manifest, build_hash_of(manifest["files"]))
 
 
 def _check_values(path: Path, name: str, tensor: Array) -> None:

@@ -35,6 +35,7 @@ SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more th
 class ModelInfo:
     """What a caller may want to know of a loaded model. `confidence` is the calibration that came with it, per task.
 
+    `fit`: compression did not break it (docs/format.md); the confidence of a model that is not means nothing.
     `adapter`: SHA-256 (hex) of the adapter in it, if any; `build_hash` is then of the two together, and no calibration is the base's.
     """
 
@@ -48,6 +49,7 @@ class ModelInfo:
     vocab_size: int
     tasks: tuple[Task, ...]
     confidence: Mapping[str, Any]
+    fit: bool = True
     adapter: str | None = None
 
 
@@ -218,6 +220,7 @@ class Engine:
             vocab_size=self.shape.vocab_size,
             tasks=("text",) if self._form is None else ("call", "text"),
             confidence=manifest.get("confidence", {}),
+            fit=manifest.get("quality", {}).get("fit") is not False,
             adapter=adapter.sha256 if adapter is not None else None,
         )
 

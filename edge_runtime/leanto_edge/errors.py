@@ -4,6 +4,7 @@ EdgeError
 ├── ArtifactError            the model's files are missing, truncated, tampered with or of another version
 │   ├── UnsupportedModelError    the files are sound, but this engine does not run that architecture
 │   └── AdapterError             an adapter that is damaged, or was made for another model
+├── DependencyError          an optional library is absent, or of a version that does not do what is needed
 └── PromptError              the request itself: empty, too long for the context, not text, a task the model lacks
 """
 
@@ -26,6 +27,10 @@ class ArtifactError(EdgeError):
 
 class UnsupportedModelError(ArtifactError):
     """The artifact is sound but asks for something that the engine does not do."""
+
+
+class DependencyError(EdgeError):
+    """An optional library is absent, or it cannot do what is asked."""
 
 
 class AdapterError(ArtifactError):

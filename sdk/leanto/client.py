@@ -184,7 +184,7 @@ class AsyncClient:
     def _facts(self, request: Ask) -> Facts:
         info = self.edge.info
         prompt_tokens = len(self.edge.tokenizer.encode(request.prompt))
-        return Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, self._cloud is not None)
+        return Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, self._cloud is not None, info.fit)
 
     def _open_cloud(self) -> CloudLeg:
         """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""

@@ -202,11 +202,11 @@ class Confidence:
 
 
 def assess(info: ModelInfo, task: str, tokens: list[Token]) -> Confidence:
-    """The artifact's calibrated confidence for `task`, or the mean token probability, marked as uncalibrated."""
+    """The artifact's calibrated confidence for `task`, or the mean token probability, marked as uncalibrated; 0 of an unfit model."""
     from leanto import confidence  # NumPy, which a mere `import leanto` need not pay for
 
     model: Mapping[str, Any] | None = info.confidence.get(task)
-    if not tokens:
+    if not tokens or not info.fit:
         return Confidence(0.0, False, None)
     if model is None:
         return Confidence(confidence.mean_probability([token.logprob for token in tokens]), False, None)

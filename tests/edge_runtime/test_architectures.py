@@ -6,7 +6,6 @@ import functools
 import json
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,10 @@ torch = pytest.importorskip("torch", reason="the oracle is transformers")
 pytest.importorskip("transformers", reason="the oracle is transformers")
 
 import leanto_edge  # noqa: E402
-from architectures import ARCHITECTURES, tiny_config, write_teacher  # noqa: E402
+from architectures import ARCHITECTURES, tiny_config, write_compressed, write_teacher  # noqa: E402
 from leanto_edge import ArtifactError, Engine, GenerationRequest, SamplingParams  # noqa: E402
-from leanto_edge.architecture import ModelShape  # noqa: E402
-from leanto_edge.artifact import write_artifact  # noqa: E402
 from leanto_edge.compress import compress, dequantized_model  # noqa: E402
-from leanto_edge.compress.matrix import compress_matrix  # noqa: E402
-from leanto_edge.compress.source import load_source  # noqa: E402
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups  # noqa: E402
+from leanto_edge.layout import matrix_sizes  # noqa: E402
 
 LOGIT_BOUND = 2e-5  # against transformers in float32, relative to the largest logit
 ENGINE_BOUND = 0.02  # int8 activations against float32: root mean square of the difference over that of the logits
@@ -125,28 +120,8 @@ def test_every_setting_counts(name: str, change: dict[str, Any], pairs: Callable
     assert difference > 1000 * LOGIT_BOUND * np.abs(pair.expected).max()
 
 
-def specs(shape: ModelShape) -> dict[str, MatrixSpec]:
-    """int8 for what reads the hidden state first, trellis codes with rotations and a low rank for the rest."""
-    found: dict[str, MatrixSpec] = {}
-    sizes = matrix_sizes(shape)
-    for seed, group in enumerate([(EMBEDDING,), *shared_input_groups(shape), *([] if shape.tie_embeddings else [(HEAD,)])], start=1):
-        for name in group:
-            table = name in (EMBEDDING, HEAD)
-            kind, bits = ("int8", 8) if table or "qkv" in name or "v_proj" in name else ("trellis", 4)
-            found[name] = MatrixSpec(kind, bits, *sizes[name], 0 if table else 2, seed, 0 if table else 100 + seed)  # type: ignore[arg-type]
-    return found
-
-
 def test_the_engine_agrees_with_the_dequantized_model_after_compression(pair: Pair, tmp_path: Path) -> None:
-    source = load_source(pair.path)
-    with ThreadPoolExecutor(1) as executor:
-        made = {
-            name: compress_matrix(source.weight(name).numpy(), np.eye(spec.cols), spec, sweeps=0, executor=executor)
-            for name, spec in specs(source.shape).items()
-        }
-    tensors = {f"{name}.{part}": tensor for name, matrix in made.items() for part, tensor in matrix.tensors.items()}
-    matrices = {name: matrix.spec for name, matrix in made.items()}
-    write_artifact(tmp_path / "out", source.config, matrices, tensors | source.vectors(), source.small_files(), {})
+    write_compressed(pair.path, tmp_path / "out")
     ours = leanto_edge.load(tmp_path / "out").logits(IDS)
     theirs = logits_of(dequantized_model(tmp_path / "out"))
     assert np.sqrt(np.mean(np.square(ours - theirs)) / np.mean(np.square(theirs))) < ENGINE_BOUND

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 import leanto_edge
 from artifacts import dense_weights, write_plain, write_tiny
 from leanto_edge import ArtifactError, Engine, GenerationRequest, PromptError, SamplingParams, UnsupportedModelError
+from leanto_edge.artifact import annotate_artifact
 
 LOGIT_BOUND = 1e-3  # against transformers in float32
 PERPLEXITY_BOUND = 0.01  # against golden.json
@@ -209,3 +210,10 @@ def test_a_schema_that_the_manifest_does_not_list_is_not_used(tmp_path: Path) ->
     path = write_tiny(tmp_path / "tiny").path
     (path / "calls.json").write_text("no schema at all")
     assert leanto_edge.load(path).info.tasks == ("text",)
+
+
+def test_a_model_marked_unfit_says_so(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny").path
+    assert leanto_edge.load(path).info.fit
+    annotate_artifact(path, quality={"fit": False})
+    assert not leanto_edge.load(path).info.fit

@@ -68,3 +68,10 @@ def test_a_failure_of_the_engine_is_a_fault() -> None:
 
 def test_an_answer_without_tokens_deserves_no_confidence() -> None:
     assert assess(FakeEdge([]).info, "call", []).value == 0.0
+
+
+def test_the_confidence_of_an_unfit_model_is_refused() -> None:
+    sure = tokens("a b", [-0.01, -0.01])
+    assert assess(FakeEdge([], fit=True).info, "call", sure).value > 0.9
+    found = assess(FakeEdge([], fit=False).info, "call", sure)
+    assert (found.value, found.calibrated, found.threshold) == (0.0, False, None)

@@ -5,7 +5,6 @@ Knows the kinds of codes, nothing of rotations and low rank.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -85,16 +84,6 @@ def code_tensors(codes: Codes, spec: MatrixSpec) -> dict[str, Array]:
     if spec.kind == "int8":
         return {"codes": wide.view(np.int8), "scales": scales}
     return {"codes": wide, "scales": scales, "tables": leanto_kernels.tables(spec.bits, spec.kind)}
-
-
-def decoded(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
-    """Q (m, n) that the tensors stand for."""
-    values = tensors["codes"]
-    if spec.kind != "int8":
-        codes, tables = np.ascontiguousarray(values, np.uint8), np.ascontiguousarray(tensors["tables"], np.int8)
-        values = leanto_kernels.decode_trellis(codes, tables, spec.bits, spec.rows, kind=spec.kind)
-    scales: Floats = tensors["scales"].astype(np.float32)
-    return values[: spec.rows, : spec.cols].astype(np.float32) * scales[:, None]
 
 
 def _joined(parts: list[tuple[Rounded, Floats]]) -> Codes:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 import leanto_kernels
 from leanto_edge.layout import SEED_LIMIT
+from leanto_edge.weight import restore_weight
+
+__all__ = ["input_directions", "restore_weight", "rotate_hessian", "rotate_weight", "rotation_seed"]
 
 Floats = NDArray[np.float32]
 
@@ -28,12 +31,6 @@ def rotate_weight(w: Floats, in_seed: int, out_seed: int) -> Floats:
     """R_out W R_inᵀ for w (m, n)."""
     w = leanto_kernels.rotate(np.ascontiguousarray(w), in_seed) if in_seed else w
     return np.ascontiguousarray(leanto_kernels.rotate(np.ascontiguousarray(w.T), out_seed).T) if out_seed else w
-
-
-def restore_weight(w: Floats, in_seed: int, out_seed: int) -> Floats:
-    """R_outᵀ W R_in for w (m, n): the inverse of `rotate_weight`."""
-    w = leanto_kernels.rotate_transpose(np.ascontiguousarray(w), in_seed) if in_seed else w
-    return np.ascontiguousarray(leanto_kernels.rotate_transpose(np.ascontiguousarray(w.T), out_seed).T) if out_seed else w
 
 
 def input_directions(channels: NDArray[np.intp], cols: int, in_seed: int) -> Floats:

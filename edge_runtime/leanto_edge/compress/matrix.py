@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from leanto_edge.compress.coding import code_tensors, decoded, encode, refine
-from leanto_edge.compress.incoherence import restore_weight
+from leanto_edge.compress.coding import code_tensors, encode, refine
 from leanto_edge.compress.lowrank import refit_left
 from leanto_edge.compress.plan import Plan, Problem, best_plans
-from leanto_edge.factors import dense_factors
 from leanto_edge.layout import MatrixSpec
 from leanto_edge.tensor_file import Array
+from leanto_edge.weight import dense_weight as decompress_matrix
+from leanto_edge.weight import rotated_weight
+
+__all__ = ["CompressedMatrix", "compress_matrix", "decompress_matrix", "predicted_error", "predicted_errors"]
 
 Floats = NDArray[np.float32]
 
@@ -73,13 +75,6 @@ def predicted_errors(w: Floats, h: NDArray[np.float64], specs: Sequence[MatrixSp
     return [min(plan.error for plan in best_plans(problem, spec)) for spec in specs]
 
 
-def decompress_matrix(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
-    """The weight (m, n) that `tensors` stand for: R_outᵀ (Q + L R) R_in."""
-    if spec.kind == "dense":
-        return tensors["weight"].astype(np.float32)
-    return restore_weight(_rotated_weight(spec, tensors), spec.in_seed, spec.out_seed)
-
-
 def _carry_out(problem: Problem, plan: Plan, spec: MatrixSpec, sweeps: int, executor: Executor, importance: Floats) -> CompressedMatrix:
     """Codes, then, where the plan says so, L once more; sweeps always see the whole Hessian and the stored L·R."""
     w, factors = problem.weight, plan.factors
@@ -90,11 +85,4 @@ def _carry_out(problem: Problem, plan: Plan, spec: MatrixSpec, sweeps: int, exec
             factors = refit_left(w - codes.dense, factors, problem.hessian, spec)
         codes = refine(codes, w - factors.product, problem.hessian, spec, importance, sweeps // rounds, executor)
     tensors = {**code_tensors(codes, spec), **factors.tensors}
-    return CompressedMatrix(spec, tensors, problem.relative(w - _rotated_weight(spec, tensors)))
-
-
-def _rotated_weight(spec: MatrixSpec, tensors: Mapping[str, Array]) -> Floats:
-    """Q + L R (m, n), in rotated space."""
-    left, right = dense_factors(spec, tensors)
-    product: Floats = left @ right
-    return decoded(spec, tensors) + product
+    return CompressedMatrix(spec, tensors, problem.relative(w - rotated_weight(spec, tensors)))

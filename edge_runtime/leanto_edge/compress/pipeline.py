@@ -302,11 +302,18 @@ def _write(
     }
     artifact = write_artifact(out, teacher.config, specs, tensors | dict(vectors), teacher.small_files(), metadata)
     rows = tuple(
-        MatrixReport(module, spec.kind, spec.bits, spec.rank, spec.rows, spec.cols, matrix.stored_bytes, matrix.error)
+        MatrixReport(
+            module,
+            *(spec.kind, spec.bits, spec.rank, spec.factor_bits, spec.rows, spec.cols),
+            *(matrix.stored_bytes, matrix.error),
+            divergences[module] / (sum(divergences.values()) or 1.0) if divergences else None,
+        )
         for module, matrix in matrices.items()
         for spec in (matrix.spec,)
     )
     found = artifact.manifest
     saved = sum(matrix.file_bytes - matrix.stored_bytes for matrix in matrices.values())  # by another method's format
     stored, bits_per_weight = found["stored_bytes"] - saved, found["bits_per_weight"] - 8 * saved / found["parameters"]
-    return Report(name, artifact.build_hash, found["parameters"], stored, bits_per_weight, quality, untuned, rows, seconds)
+    report = Report(name, artifact.build_hash, found["parameters"], stored, bits_per_weight, quality, untuned, rows, seconds)
+    report.write(out)
+    return report

@@ -125,7 +125,7 @@ def disturbance(w: NDArray[np.float32], h: NDArray[np.float64], spec: MatrixSpec
 def _rounding_error(w: NDArray[np.float32], noise: NDArray[np.float32], relative: float) -> NDArray[np.float32]:
     """An error of w as large as `relative` of it: what comes out of rounding is smaller than w, and not correlated with its error."""
     share = min(relative, 1.0)
-    return np.float32(math.sqrt(share * (1 - share))) * noise - np.float32(share) * w
+    return np.asarray(math.sqrt(share * (1 - share)) * noise - share * w, np.float32)
 
 
 def _power_law(levels: NDArray[np.float64], found: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:

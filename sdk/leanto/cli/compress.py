@@ -87,15 +87,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def summary(report: Report, output: str) -> str:
-    """What it gained and cost, in three lines."""
-    quality = report.quality
-    return "\n".join(
-        [
-            f"{output}: {report.stored_bytes} bytes, {report.bits_per_weight:.2f} bits a weight, {report.parameters} weights",
-            f"perplexity {quality.perplexity_before:.3f} → {quality.perplexity_after:.3f}; KL {quality.kl_mean:.4f} nats a token",
-            f"took {report.seconds:.0f} s; try it: leanto ask --model {output} …",
-        ]
+    """The report's table, what to make of it, and what to do next."""
+    warning = "\nunfit: it differs from its teacher in most words; give it more bits. Its confidence will not be trusted." * (
+        not report.quality.fit
     )
+    return f"{report.table()}\n{warning}\ntook {report.seconds:.0f} s; see {output}/report.html; try it: leanto ask --model {output} …"
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ class Facts:
     edge_tasks: tuple[str, ...]
     context_length: int
     cloud_configured: bool
+    edge_fit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def decide(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger) -> 
     """Stages 1 and 2, before a token is spent: hard constraints, then budgets."""
     verdict = _constraints(policy, facts, snapshot, Verdict())
     verdict = replace(verdict, constrained=verdict.allowed)
-    return _budgets(policy, snapshot, ledger, verdict)
+    return _budgets(policy, facts, snapshot, ledger, verdict)
 
 
 def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -> Verdict:
@@ -150,9 +151,12 @@ def _constraints(policy: Policy, facts: Facts, snapshot: Snapshot, verdict: Verd
     return _hard(verdict, "prompt_tokens", facts.prompt_tokens, facts.context_length, LOCAL, too_long, "too-long", "the edge's context")
 
 
-def _budgets(policy: Policy, snapshot: Snapshot, ledger: Ledger, verdict: Verdict) -> Verdict:
+def _budgets(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger, verdict: Verdict) -> Verdict:
     budgets = policy.budgets
     verdict = _egress(budgets.cloud_bytes_per_session, ledger.bytes_sent, verdict)
+    if not facts.edge_fit:
+        reason = "the edge model came out of its compression broken: its confidence means nothing"
+        verdict = _prefer_cloud(policy, verdict, "budgets", "edge_fit", False, True, True, "unfit", reason)
     charge, floor = snapshot.battery_percent, budgets.battery_floor_percent
     low = None if charge is None else charge < floor and snapshot.plugged is not True
     reason = "unplugged and low: leaning saves energy"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ def test_a_model_does_not_diverge_from_itself(teacher: Path) -> None:
     assert quality.kl_mean == pytest.approx(0, abs=1e-6)
     assert quality.perplexity_after == quality.perplexity_before
     assert quality.top1_agreement == 1
+    assert quality.fit
+    assert quality.perplexity_interval[0] < quality.perplexity_after < quality.perplexity_interval[1]
     assert heard[-1] == len(DOCUMENTS)
 
 
@@ -36,4 +39,14 @@ def test_a_broken_student_is_seen(teacher: Path) -> None:
     broken.model.norm.weight.mul_(1000)
     quality = measure_quality(model, broken, DOCUMENTS, lambda _: None)
     assert quality.kl_mean > 1
+    assert not quality.fit
     assert quality.perplexity_after > 10 * quality.perplexity_before
+
+
+def test_a_student_that_gives_no_numbers_is_unfit_and_still_reported(teacher: Path) -> None:
+    model = load_source(teacher).model
+    broken = copy.deepcopy(model)
+    broken.model.norm.weight.mul_(float("nan"))
+    quality = measure_quality(model, broken, DOCUMENTS)
+    assert not quality.fit
+    assert all(math.isfinite(value) for value in (quality.kl_mean, quality.perplexity_after, *quality.perplexity_interval))

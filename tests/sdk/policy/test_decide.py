@@ -131,6 +131,15 @@ def test_heat_and_load_lean_too() -> None:
     assert verdict(snapshot=replace(FINE, cpu_load=50.0), policy=Policy(budgets=Budgets(max_cpu_load=8.0))).labels == ("load",)
 
 
+def test_an_unfit_edge_leans_wherever_it_may_and_is_labelled_where_it_may_not() -> None:
+    unfit = replace(FACTS, edge_fit=False)
+    found = verdict(unfit)
+    assert (found.allowed, found.labels) == (("cloud",), ("unfit",))
+    assert [(check.name, check.verdict) for check in found.checks if check.name == "edge_fit"] == [("edge_fit", "veto")]
+    alone = verdict(replace(unfit, privacy="secret"))
+    assert (alone.allowed, alone.labels) == (("local",), ("private", "unfit"))
+
+
 def test_a_private_request_on_a_low_battery_is_answered_locally_and_labelled() -> None:
     found = verdict(replace(FACTS, privacy="secret"), replace(FINE, battery_percent=9.0, plugged=False))
     assert (found.allowed, found.labels) == (("local",), ("private", "battery"))

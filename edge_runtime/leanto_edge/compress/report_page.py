@@ -1,0 +1,134 @@
+"""The report of a compression as one HTML page: the figures, maps of bits, error and divergence over the layers, every matrix.
+
+Stands alone: styles and drawings are in it, no script, nothing is fetched. Takes the JSON of the report, knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+Matrix = Mapping[str, Any]
+
+_CELL, _HEIGHT, _LABEL = 46, 26, 128  # pixels
+_STYLE = """
+:root { --ink: #1c2430; --soft: #5d6878; --paper: #ffffff; --line: #dfe4ea; --tint: 20, 92, 158; --warn: #a3320b; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8ecf1; --soft: #9aa6b5; --paper: #12161c; --line: #2b333d; --tint: 94, 170, 240; --warn: #ff9466; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
+body { margin: 2.5rem auto; max-width: 62rem; padding: 0 1.2rem; }
+h1 { font-size: 1.7rem; margin: 0; }
+h2 { font-size: 1.1rem; margin: 2.4rem 0 .3rem; }
+p { color: var(--soft); margin: .2rem 0 .8rem; }
+p.warn { color: var(--warn); border: 1px solid; padding: .6rem .9rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(16.5rem, 1fr)); gap: 1px; margin: 1.4rem 0; }
+dl { background: var(--line); border: 1px solid var(--line); }
+dl div { background: var(--paper); padding: .7rem .9rem; }
+dt, dd small { color: var(--soft); font-size: .8rem; }
+dd { margin: 0; font-size: 1.25rem; }
+dd small { display: block; }
+dd, table { font-variant-numeric: tabular-nums; }
+figure { margin: 0; overflow-x: auto; }
+svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+svg text.axis { fill: var(--soft); }
+table { border-collapse: collapse; width: 100%; font-size: .85rem; }
+td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
+td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left; }
+th { color: var(--soft); font-weight: 500; position: sticky; top: 0; background: var(--paper); }
+"""
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The page of `Report.as_dict()`."""
+    name, matrices = escape(report["name"]), report["matrices"]
+    parts = [
+        f"<h1>{name}</h1>",
+        f"<p>compressed by leanto, build {escape(report['build_hash'][:16])}…, in {report['seconds']:,.0f} s</p>",
+        "" if report["quality"]["fit"] else _WARNING,
+        _figures(report),
+        _map("Bits of the codes", "A + marks a low-rank term on top.", matrices, lambda m: _bits(m), lambda m: min(m["bits"], 8) / 8),
+        _map("Error", "tr(E H Eᵀ) / tr(W H Wᵀ), in per cent.", matrices, lambda m: f"{100 * m['error']:.2g}", _scaled(matrices, "error")),
+    ]
+    if all(matrix["kl_share"] is not None for matrix in matrices):
+        about = "What part of the expected divergence each matrix causes, in per cent: where more bytes would help."
+        shown: Callable[[Matrix], str] = lambda m: f"{100 * m['kl_share']:.1f}"  # noqa: E731
+        parts.append(_map("Share of the divergence", about, matrices, shown, _scaled(matrices, "kl_share")))
+    parts.append(_table(matrices))
+    body = "\n".join(part for part in parts if part)
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name} · leanto</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+
+
+_WARNING = '<p class="warn">Unfit: this model differs from its teacher in most words. leanto does not trust its confidence.</p>'
+
+
+def _figures(report: Mapping[str, Any]) -> str:
+    quality, (low, high) = report["quality"], report["quality"]["perplexity_interval"]
+    before, after = quality["perplexity_before"], quality["perplexity_after"]
+    untuned = f"{report['untuned']['kl_mean']:.4f} before recovery" if report["untuned"] else "nats per token, mean"
+    cards = [
+        ("Stored", f"{report['stored_bytes']:,} B", f"{report['parameters']:,} parameters"),
+        ("Bits per weight", f"{report['bits_per_weight']:.2f}", "whole weight file, everything counted"),
+        ("KL from the teacher", f"{quality['kl_mean']:.4f}", f"{untuned}; 99th percentile {quality['kl_p99']:.3f}"),
+        ("Same likeliest token", f"{100 * quality['top1_agreement']:.1f} %", f"of {quality['tokens']:,} held-out tokens"),
+        ("Perplexity", f"{after:,.3f}", f"95 %: {low:,.3f} to {high:,.3f}"),
+        ("Perplexity of the teacher", f"{before:,.3f}", f"{100 * (after / before - 1):+.2f} %"),
+    ]
+    return "<dl>" + "".join(f"<div><dt>{dt}</dt><dd>{dd}<small>{small}</small></dd></div>" for dt, dd, small in cards) + "</dl>"
+
+
+def _map(title: str, about: str, matrices: Sequence[Matrix], text: Callable[[Matrix], str], depth: Callable[[Matrix], float]) -> str:
+    """A grid: layers across, kinds of matrices down; the tables that belong to no layer in the first column. `depth` in [0, 1]."""
+    cells = {_place(matrix["name"]): matrix for matrix in matrices}
+    rows = list(dict.fromkeys(row for row, _ in cells))
+    columns = 1 + max(column for _, column in cells)
+    width, height = _LABEL + columns * _CELL, (len(rows) + 1) * _HEIGHT
+    drawn = [
+        f'<text class="axis" x="{_LABEL + (column + 0.5) * _CELL}" y="{_HEIGHT - 9}" text-anchor="middle">{column}</text>'
+        for column in range(columns)
+    ]
+    for at, row in enumerate(rows):
+        top = (at + 1) * _HEIGHT
+        drawn.append(f'<text x="{_LABEL - 10}" y="{top + 17}" text-anchor="end">{escape(row)}</text>')
+        for column in range(columns):
+            matrix = cells.get((row, column))
+            if matrix is None:
+                continue
+            left, alpha = _LABEL + column * _CELL, 0.06 + 0.6 * min(max(depth(matrix), 0.0), 1.0)
+            drawn.append(
+                f'<rect x="{left + 1}" y="{top + 1}" width="{_CELL - 2}" height="{_HEIGHT - 2}"'
+                f' style="fill: rgba(var(--tint), {alpha:.2f})">'
+                f"<title>{escape(matrix['name'])}</title></rect>"
+                f'<text x="{left + _CELL / 2}" y="{top + 17}" text-anchor="middle">{escape(text(matrix))}</text>'
+            )
+    drawing = f'<svg width="{width}" height="{height}" role="img" aria-label="{escape(title)} by matrix and layer">{"".join(drawn)}</svg>'
+    return f"<h2>{escape(title)}</h2><p>{escape(about)}</p><figure>{drawing}</figure>"
+
+
+def _table(matrices: Sequence[Matrix]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in ("Matrix", "Stored as", "Size", "Bytes", "Error", "Of KL"))
+    rows = []
+    for matrix in matrices:
+        kind = f"{matrix['kind']} {_bits(matrix)}" + (f" (rank {matrix['rank']}, {matrix['factor_bits']} bits)" if matrix["rank"] else "")
+        share = "–" if matrix["kl_share"] is None else f"{100 * matrix['kl_share']:.1f} %"
+        size = f"{matrix['rows']}×{matrix['cols']}"
+        cells = (escape(matrix["name"]), escape(kind), size, f"{matrix['stored_bytes']:,}", f"{matrix['error']:.5f}", share)
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return f"<h2>Every matrix</h2><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _bits(matrix: Matrix) -> str:
+    return f"{matrix['bits']}+" if matrix["rank"] else str(matrix["bits"])
+
+
+def _place(module: str) -> tuple[str, int]:
+    """Row and column of a matrix: model.layers.3.mlp.up_proj is up_proj in column 3."""
+    parts = module.split(".")
+    return (parts[-1], int(parts[2])) if parts[1:2] == ["layers"] else (parts[-1], 0)
+
+
+def _scaled(matrices: Sequence[Matrix], field: str) -> Callable[[Matrix], float]:
+    largest = max(matrix[field] for matrix in matrices) or 1.0
+    return lambda matrix: float(matrix[field] / largest)
