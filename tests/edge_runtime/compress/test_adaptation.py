@@ -27,6 +27,7 @@ from leanto_kernels import tables
 
 # Engine (int8 activations, float16 factors) against torch in float32: root mean square of the difference over that of the logits.
 ENGINE_BOUND = 0.03
+ROUNDING = 0.005  # a sum in another order may round an int8 activation the other way
 IDS = [0, 66, 67, 68, 69, 70, 71, 72]
 
 
@@ -94,8 +95,7 @@ def test_the_engine_with_an_adapter_is_the_model_that_was_trained(
 
 def logits_of(learner: Adaptable) -> Any:
     with torch.no_grad():
-        rows = learner._logits([Example((*IDS, 0), 1)]).numpy()
-    return rows
+        return learner._logits([Example((*IDS, 0), 1)]).numpy()
 
 
 class Ticks:
@@ -138,7 +138,7 @@ def test_a_tiny_model_learns_its_examples_and_stays_near_its_base(base: Artifact
     assert result.loss_after < 0.5 * result.loss_before
     assert (result.examples, result.set_aside, result.rank) == (16, 2, 4)
     assert 0 < result.divergence < result.loss_before - result.loss_after
-    assert [stage for stage in dict.fromkeys(stage for stage, _ in heard)] == ["reading", "training"]
+    assert list(dict.fromkeys(stage for stage, _ in heard)) == ["reading", "training"]
     assert heard[-1] == ("training", 100)
     engine = leanto_edge.load(base.path, adapter=tmp_path / "a")
     assert engine.info.adapter == result.adapter
@@ -158,7 +158,7 @@ def test_an_adaptation_that_finds_nothing_better_changes_nothing(base: Artifact,
     result = adapt(base.path, tmp_path / "a", data=examples, minutes=1, keeping=1e6, clock=Ticks())
     assert result.loss_after == result.loss_before
     before, after = (leanto_edge.load(base.path, adapter=file).logits(IDS) for file in (None, tmp_path / "a"))
-    assert np.abs(after - before).max() <= 1e-5 * np.abs(before).max()
+    assert np.sqrt(np.mean(np.square(after - before))) <= ROUNDING * np.sqrt(np.mean(np.square(before)))
 
 
 def test_own_text_comes_again_with_its_seed(base: Artifact) -> None:
@@ -203,7 +203,7 @@ def test_calls_are_read_as_the_model_makes_them(tmp_path: Path) -> None:
     assert form is not None
     assert found.calls.intents == {"order_coffee": ("time",)}
     token = found.calls.tokens["order_coffee"]
-    assert form.tokenizer.id_to_token(token).strip("Ġ") in "order coffee"
+    assert str(form.tokenizer.id_to_token(token)).strip("Ġ") in "order coffee"
     assert found.examples[0].ids[found.examples[0].start] == form.intents["alarm_set"]
     assert found.examples[4].ids[found.examples[4].start] == token
 
