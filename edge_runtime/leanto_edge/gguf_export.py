@@ -83,6 +83,8 @@ def export_gguf(artifact: str | Path, out: str | Path, type: GgufType = "q8_0") 
     except OSError as error:
         raise ArtifactError(out, f"cannot be written ({error}); free some space or choose another place") from None
     finally:
+        if writer.temp_file is not None:
+            writer.temp_file.close()
         writer.close()
         draft.unlink(missing_ok=True)
     return GgufExport(out, out.stat().st_size, _notes(model, architecture, tokenizer))

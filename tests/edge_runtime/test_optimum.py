@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ pytest.importorskip("optimum.quantization_base", reason="Optimum is an extra (pi
 import leanto_edge  # noqa: E402
 from architectures import tiny_config, write_teacher  # noqa: E402
 from conftest import ROOT  # noqa: E402
-from leanto_edge import ArtifactError  # noqa: E402
+from leanto_edge import ArtifactError, DependencyError  # noqa: E402
 from leanto_edge.compress import compress  # noqa: E402
 from leanto_edge.optimum import LeantoQuantizer  # noqa: E402
 
@@ -57,6 +58,13 @@ def test_a_model_in_memory_without_a_tokenizer_is_refused(folder: Path, tmp_path
     model.config.name_or_path = str(tmp_path / "absent")
     with pytest.raises(ArtifactError, match="needs the model's tokenizer"):
         LeantoQuantizer.from_pretrained(model).quantize(tmp_path / "out", calibration=folder / "text")
+
+
+def test_without_optimum_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optimum.quantization_base", None)
+    monkeypatch.delitem(sys.modules, "leanto_edge.optimum")
+    with pytest.raises(DependencyError, match=r"leanto\[optimum\]"):
+        importlib.import_module("leanto_edge.optimum")
 
 
 def test_names_of_files_cannot_be_chosen(folder: Path, tmp_path: Path) -> None:
