@@ -21,7 +21,7 @@ from leanto_edge.compress import adapt, dequantized_model
 from leanto_edge.compress.adaptable import Adaptable
 from leanto_edge.compress.adaptation import _stored
 from leanto_edge.compress.examples import Example, read_examples
-from leanto_edge.compress.own_text import own_text
+from leanto_edge.compress.own_text import evened, own_text
 from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, expected_tensors, matrix_sizes
 from leanto_kernels import tables
 
@@ -163,7 +163,7 @@ def test_an_adaptation_that_finds_nothing_better_changes_nothing(base: Artifact,
 
 def test_own_text_comes_again_with_its_seed(base: Artifact) -> None:
     engine = leanto_edge.load(base.path)
-    first, again, other = (own_text(engine, seed, 300, lambda share: False) for seed in (0, 0, 1))
+    first, again, other = (own_text(engine, [], seed, 300, lambda share: False) for seed in (0, 0, 1))
     assert first == again != other
     assert sum(len(text.ids) for text in first) >= 200
 
@@ -172,9 +172,28 @@ def test_own_text_of_a_model_that_makes_calls_is_judged_by_its_calls() -> None:
     engine = leanto_edge.load(leanto_edge.embedded())
     form = engine.call_form
     assert form is not None
-    texts = [text for text in own_text(engine, 0, 2000, lambda share: False) if text.ids[1] == form.user]
+    texts = [text for text in own_text(engine, [], 0, 2000, lambda share: False) if text.ids[1] == form.user]
     assert len(texts) > 20
     assert all(text.ids[text.start - 1] == form.call for text in texts)
+
+
+def test_own_text_lies_near_the_examples() -> None:
+    engine = leanto_edge.load(leanto_edge.embedded())
+    assert engine.call_form is not None
+    prompt = tuple(engine.call_form.prompt("xylophone lessons for seven zebras"))
+    near, far = (own_text(engine, prompts, 0, 4000, lambda share: False) for prompts in ([prompt], []))
+    share = [np.mean([text.ids[2] == prompt[2] for text in texts]) for texts in (near, far)]
+    assert share[0] > 0.3 > 0.05 > share[1]
+
+
+def test_the_base_taking_things_as_out_of_scope_is_half_of_what_is_kept() -> None:
+    engine = leanto_edge.load(leanto_edge.embedded())
+    form = engine.call_form
+    assert form is not None
+    outside = Example((form.bos, form.user, form.call, form.intents["none"], form.eos), 3)
+    inside = Example((form.bos, form.user, form.call, form.intents["alarm_set"], form.eos), 3)
+    assert evened([outside, *[inside] * 9], form).count(outside) == 9
+    assert evened([inside] * 3, form) == evened([inside] * 3, None) == [inside] * 3
 
 
 def read(path: Path, base: Artifact) -> Any:
