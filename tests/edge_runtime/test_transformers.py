@@ -261,5 +261,8 @@ def test_weights_left_on_disk_are_refused() -> None:
 
 
 def test_the_engine_alone_imports_neither_torch_nor_transformers() -> None:
-    code = "import sys, leanto_edge.weight, leanto_edge.gguf_export; sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'gguf', 'optimum')))"
+    code = """
+import sys, leanto_edge.weight, leanto_edge.gguf_export
+sys.exit(any(name in sys.modules for name in ("torch", "transformers", "gguf", "optimum")))
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
