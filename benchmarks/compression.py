@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--teachers", type=Path, help="folder with the float32 models pocket and pocket-large")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with models, text, matrices")
     parser.add_argument("--models", nargs="*", help="only these models, by name; an empty list for the matrices alone")
+    parser.add_argument("--bits", nargs="*", type=float, help="only these budgets")
     parser.add_argument("--no-matrices", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -158,6 +159,8 @@ def main() -> None:
         for case in cases(args.teachers, args.data, Path(folder)):
             if args.models is not None and case.name not in args.models:
                 continue
+            if args.bits is not None:
+                case = replace(case, budgets=tuple(bits for bits in case.budgets if bits in args.bits))
             for row in measure(case, args.seeds, args.quantizer, Path(folder)):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
