@@ -261,13 +261,8 @@ def test_weights_left_on_disk_are_refused() -> None:
 
 
 def test_the_engine_alone_imports_neither_torch_nor_transformers() -> None:
-<<<<<<< HEAD
     code = """
 import sys, leanto_edge.weight, leanto_edge.gguf_export
 sys.exit(any(name in sys.modules for name in ("torch", "transformers", "gguf", "optimum")))
 """
-=======
-    loaded_too = "[name for name in ('torch', 'transformers', 'gguf', 'optimum') if name in sys.modules]"
-    code = f"import sys, leanto_edge.weight, leanto_edge.gguf_export; sys.exit(str({loaded_too}) if {loaded_too} else 0)"
->>>>>>> eco
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
