@@ -30,7 +30,7 @@ from leanto_edge.engine import Engine
 from leanto_edge.errors import AdapterError
 
 LEARNING_RATE = 2e-3
-KEEPING = 4.0  # how much a nat of divergence on the base's own text counts against a nat of loss on the examples
+KEEPING = 2.0  # how much a nat of divergence on the base's own text counts against a nat of loss on the examples
 _BATCH_TOKENS = 256
 _SET_ASIDE = 8  # one example in so many, at most _MOST_SET_ASIDE
 _MOST_SET_ASIDE = 64
