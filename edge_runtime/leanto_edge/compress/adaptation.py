@@ -30,8 +30,8 @@ from leanto_edge.engine import Engine
 from leanto_edge.errors import AdapterError
 
 LEARNING_RATE = 2e-3
-KEEPING = 4.0  # how much a nat of divergence on the base's own text counts against a nat of loss on the examples
-_BATCH_TOKENS = 512
+KEEPING = 2.0  # how much a nat of divergence on the base's own text counts against a nat of loss on the examples
+_BATCH_TOKENS = 256
 _SET_ASIDE = 8  # one example in so many, at most _MOST_SET_ASIDE
 _MOST_SET_ASIDE = 64
 _OWN_TEXT_SHARE = 0.15  # of the time
@@ -97,8 +97,8 @@ def adapt(
     random = torch.Generator().manual_seed(seed)
     ranks = {module: min(rank, free) for module, free in largest_ranks(artifact).items() if free > 0}
     learner = Adaptable(dequantized_model(model), ranks, random)
-    own_aside, own_taught = _split(own, seed)
-    run = _train(learner, _split(read.examples, seed), (own_aside, evened(own_taught, engine.call_form)), keeping, seed, timer)
+    own_aside, own_taught = (evened(part, engine.call_form) for part in _split(own, seed))
+    run = _train(learner, _split(read.examples, seed), (own_aside, own_taught), keeping, seed, timer)
     training = {
         "data_sha256": hashlib.sha256(Path(data).read_bytes()).hexdigest(),
         "minutes": minutes,

@@ -45,7 +45,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_what_is_learnt_can_be_asked_for(examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("torch", reason="adaptation needs the compress extra")
+    pytest.importorskip("torch", reason="adaptation needs the compress extra").set_num_threads(1)
     model, out = str(write_plain(tmp_path / "model")), str(tmp_path / "out")
     assert main(["adapt", model, "--data", str(examples), "--minutes", "0.03", "--rank", "2", "-o", out]) == 0
     shown = capsys.readouterr().out
@@ -55,7 +55,7 @@ def test_what_is_learnt_can_be_asked_for(examples: Path, tmp_path: Path, capsys:
 
 
 def test_the_result_can_be_had_as_json(examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("torch", reason="adaptation needs the compress extra")
+    pytest.importorskip("torch", reason="adaptation needs the compress extra").set_num_threads(1)
     model, out = str(write_plain(tmp_path / "model")), tmp_path / "out"
     assert main(["adapt", model, "--data", str(examples), "--minutes", "0.02", "-o", str(out), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
