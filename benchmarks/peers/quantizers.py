@@ -38,6 +38,7 @@ TYPES = (
     "Q3_K_M",
     "IQ4_KT",
     "Q4_0",
+    "Q4_K_S",
     "Q4_K_M",
 )
 _NAMES = {
