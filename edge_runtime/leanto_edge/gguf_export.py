@@ -71,7 +71,7 @@ def export_gguf(artifact: str | Path, out: str | Path, type: GgufType = "q8_0") 
     model = read_artifact(artifact)
     architecture = _architecture(model)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
-    writer = gguf.GGUFWriter(draft, architecture)
+    writer = gguf.GGUFWriter(draft, architecture, use_temp_file=True)
     try:
         _write_shape(writer, gguf, model, architecture, type)
         tokenizer = _write_tokenizer(writer, model)
@@ -79,11 +79,13 @@ def export_gguf(artifact: str | Path, out: str | Path, type: GgufType = "q8_0") 
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        writer.close()
         draft.rename(out)
     except OSError as error:
         raise ArtifactError(out, f"cannot be written ({error}); free some space or choose another place") from None
     finally:
+        if writer.temp_file is not None:
+            writer.temp_file.close()
+        writer.close()
         draft.unlink(missing_ok=True)
     return GgufExport(out, out.stat().st_size, _notes(model, architecture, tokenizer))
 
@@ -92,6 +94,8 @@ def _notes(model: Artifact, architecture: str, tokenizer: GgufTokenizer) -> tupl
     notes = []
     if tokenizer.model == "gpt2" and tokenizer.space_prefix:
         notes.append("the tokenizer puts a space in front of each text, llama.cpp does not: begin prompts with one")
+    if tokenizer.normalizes:
+        notes.append("the tokenizer composes accents with their letters (NFC), llama.cpp does not: give it text that is so already")
     windows = [layer.window for layer in model.shape.layers if layer.window is not None]
     if not architecture.startswith("gemma") and min([model.shape.context_length, *windows]) < model.shape.context_length:
         notes.append(f"the context is {min(windows)} tokens, what a layer sees at once, instead of {model.shape.context_length}")
@@ -194,7 +198,8 @@ def _write_local_rope(writer: Any, model: Artifact, settings: Mapping[str, Any],
 def _stretches(frequencies: tuple[float, ...], theta: float) -> Floats:
     """By how much each frequency is lower than that of a plain rope."""
     pairs = len(frequencies)
-    return (theta ** -(np.arange(pairs) / pairs) / np.array(frequencies)).astype(np.float32)
+    plain = np.power(theta, -np.arange(pairs) / pairs)
+    return np.asarray(plain / np.array(frequencies), np.float32)
 
 
 def _write_tokenizer(writer: Any, model: Artifact) -> GgufTokenizer:
@@ -227,7 +232,7 @@ def _eos(model: Artifact) -> list[int]:
 
 
 def _write_tensors(writer: Any, gguf: Any, model: Artifact, architecture: str, type: GgufType) -> None:
-    """Matrices one after the other, so that only what is written is ever all in memory."""
+    """Matrices one after the other; the writer keeps them in a temporary file."""
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], model.shape.num_layers)
     for module, entry in model.matrices.items():
         spec = MatrixSpec.from_json(entry)

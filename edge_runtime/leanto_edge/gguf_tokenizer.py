@@ -37,6 +37,7 @@ class GgufTokenizer:
     scores: tuple[float, ...]
     merges: tuple[str, ...]
     space_prefix: bool
+    normalizes: bool = False  # to NFC, for which GGUF has no word
 
 
 def read_gguf_tokenizer(file: Path, content: Mapping[str, Any], vocab_size: int) -> GgufTokenizer:
@@ -58,7 +59,10 @@ def read_gguf_tokenizer(file: Path, content: Mapping[str, Any], vocab_size: int)
     parts = _parts(content.get("pre_tokenizer"), "pretokenizers")
     if any(part["type"] == "ByteLevel" for part in parts):
         prefix = any(part.get("add_prefix_space", False) for part in parts if part["type"] == "ByteLevel")
-        return GgufTokenizer("gpt2", _split(file, parts, model), tokens, types, (), merges, prefix)
+        steps = [step["type"] for step in _parts(content.get("normalizer"), "normalizers")]
+        if steps not in ([], ["NFC"]):
+            raise UnsupportedModelError(file, f"the tokenizer has a step {steps[0]!r:.40} that GGUF has no words for")
+        return GgufTokenizer("gpt2", _split(file, parts, model), tokens, types, (), merges, prefix, bool(steps))
     prefix = _sentencepiece_prefix(file, content, parts, model)
     return GgufTokenizer("llama", "default", tokens, types, _scores(file, tokens, types, merges), (), prefix)
 

@@ -19,8 +19,10 @@ from leanto_edge.weight import dense_weight
 _STORED: Mapping[str, torch.dtype] = {"U8": torch.uint8, "I8": torch.int8, "F16": torch.float16, "F32": torch.float32}
 
 
-class _Matrix(nn.Module):
+class _Matrix(nn.Module):  # type: ignore[misc]
     """The tensors of one matrix. `dtypes`: the safetensors type of each, by suffix."""
+
+    like: Any
 
     def __init__(self, spec: MatrixSpec, dtypes: Mapping[str, str]) -> None:
         super().__init__()
@@ -60,6 +62,8 @@ class _Matrix(nn.Module):
 class CompressedLinear(_Matrix):
     """y = W x + bias."""
 
+    bias: Any
+
     def __init__(self, spec: MatrixSpec, dtypes: Mapping[str, str], bias: nn.Parameter | None) -> None:
         super().__init__(spec, dtypes)
         self.in_features, self.out_features = spec.cols, spec.rows
@@ -83,7 +87,7 @@ class CompressedEmbedding(_Matrix):
         return rows if self.scale == 1 else rows * torch.tensor(self.scale, dtype=rows.dtype, device=rows.device)
 
 
-class TiedHead(nn.Module):
+class TiedHead(nn.Module):  # type: ignore[misc]
     """A head without tensors of its own: its weight is that of the embedding."""
 
     def __init__(self, embedding: CompressedEmbedding) -> None:

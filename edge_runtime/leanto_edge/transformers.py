@@ -43,7 +43,7 @@ class LeantoConfig(QuantizationConfigMixin):  # type: ignore[misc]
     """`quantization_config` of an artifact's config.json. Keys that the format does not name are dropped."""
 
     def __init__(self, matrices: Mapping[str, Any], format: int = FORMAT, block: int = BLOCK, **_others: Any) -> None:
-        self.quant_method = "leanto"
+        self.quant_method: Any = "leanto"
         self.format, self.block, self.matrices = format, block, dict(matrices)
 
 
@@ -71,12 +71,12 @@ class LeantoHfQuantizer(HfQuantizer):  # type: ignore[misc]
         if HEAD not in matrices and isinstance(embedding, CompressedEmbedding):
             _tie(model, embedding)
 
-    def is_serializable(self) -> bool:
+    def is_serializable(self) -> Any:
         """save_pretrained writes the tensors as they were read."""
         return True
 
     @property
-    def is_trainable(self) -> bool:
+    def is_trainable(self) -> Any:
         """Codes do not learn."""
         return False
 
@@ -84,11 +84,12 @@ class LeantoHfQuantizer(HfQuantizer):  # type: ignore[misc]
         raise UnsupportedModelError(model.config.name_or_path, "use leanto_edge.compress.dequantized_model(path) for the dense model")
 
 
-def save_artifact(model: Any, tokenizer: Any, out: str | Path, **metadata: Any) -> Artifact:
+def save_artifact(model: Any, tokenizer: Any, out: str | Path, *, files: Mapping[str, bytes] | None = None, **metadata: Any) -> Artifact:
     """Write a model that was loaded from an artifact to a new one at `out`, which leanto_edge.load and from_pretrained read.
 
     (`save_pretrained` writes no leanto.json, without which leanto_edge.load refuses a compressed model.) `tokenizer`: a fast tokenizer
-    of transformers; `metadata`: further fields of leanto.json. Raises ArtifactError.
+    of transformers; `files`: other small files that belong to the model, such as calls.json; `metadata`: further fields of leanto.json.
+    Raises ArtifactError.
     """
     config = model.config.to_dict()
     block = config.pop("quantization_config", None)
@@ -98,7 +99,7 @@ def save_artifact(model: Any, tokenizer: Any, out: str | Path, **metadata: Any) 
     tensors = {name: _as_array(tensor) for name, tensor in model.state_dict().items()}
     if HEAD not in matrices:
         tensors.pop(f"{HEAD}.weight", None)  # of a dense tied one
-    return write_artifact(out, config, matrices, tensors, _tokenizer_files(tokenizer, out), metadata)
+    return write_artifact(out, config, matrices, tensors, {**_tokenizer_files(tokenizer, out), **(files or {})}, metadata)
 
 
 def _checked(config: Mapping[str, Any], checkpoint_files: Sequence[str] | None) -> tuple[dict[str, MatrixSpec], dict[str, str]]:

@@ -89,6 +89,37 @@ def test_a_model_with_a_sentencepiece_vocabulary_does(type: Any, llama_cpp: Any,
     agrees(llama_cpp, stories260k, found.path, BOUNDS[type], lead="")
 
 
+SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+SPLITS: dict[str, tuple[list[dict[str, Any]], bool]] = {  # what comes before the bytes, and whether whole words need no merges
+    "gpt-2": ([], False),
+    "smollm": ([{"type": "Digits", "individual_digits": True}], False),
+    "llama-bpe": ([{"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Isolated", "invert": False}], True),
+    "smaug-bpe": ([{"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Isolated", "invert": False}], False),
+    "qwen2": ([{"type": "Split", "pattern": {"Regex": SPLIT.replace("{1,3}", "")}, "behavior": "Isolated", "invert": False}], False),
+}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_every_split_into_words_is_that_of_llama_cpp(name: str, llama_cpp: Any, tmp_path: Path) -> None:
+    folder = write_plain(tmp_path / "plain", {**CONFIG, "vocab_size": 3072, "bos_token_id": 1, "eos_token_id": 2})
+    content = json.loads((leanto_edge.embedded() / "tokenizer.json").read_text())
+    steps, ignore_merges = SPLITS[name]
+    last = {**BYTE_LEVEL, "use_regex": not any(step["type"] == "Split" for step in steps)}
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*steps, last]}
+    content["model"]["ignore_merges"] = ignore_merges
+    content["model"]["vocab"]["Ġunmergeable"] = content["model"]["vocab"].pop("Ġwatching")
+    content["model"]["merges"] = [merge for merge in content["model"]["merges"] if "".join(merge) != "Ġwatching"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    file = export_gguf(folder, tmp_path / "model.gguf").path
+    assert gguf.GGUFReader(file).get_field("tokenizer.ggml.pre").contents() == name
+    ours = leanto_edge.load(folder).tokenizer
+    texts = [*TEXTS, "It is unmergeable", "WE'RE 1234567 x2y  \n\n z!!\r\n"]
+    with Loaded(llama_cpp, file) as theirs:
+        for text in texts:
+            assert theirs.encode(text) == ours.encode(text), text
+
+
 def with_a_merge(folder: Path) -> None:
     content = json.loads((folder / "tokenizer.json").read_text())
     content["model"]["vocab"]["".join(MERGE)] = 258

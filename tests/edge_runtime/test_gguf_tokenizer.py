@@ -119,6 +119,7 @@ def test_the_spellings_of_a_sentencepiece_tokenizer_are_known(change: dict[str, 
         (sentencepiece(normalizer={"type": "NFKC"}), "'NFKC'"),
         (sentencepiece(normalizer=None), "neither byte-level BPE nor"),
         (byte_level(BYTE_LEVEL, merges=[]), "no merges"),
+        ({**byte_level(split(QWEN2)), "normalizer": {"type": "Lowercase"}}, "'Lowercase'"),
     ],
 )
 def test_what_has_no_words_in_gguf_is_refused_by_name(content: dict[str, Any], reason: str) -> None:
@@ -131,3 +132,8 @@ def test_pieces_that_are_never_joined_are_refused() -> None:
     content["model"]["merges"].remove(f"{SPACE} ab")
     with pytest.raises(UnsupportedModelError, match="never joins"):
         read(content)
+
+
+def test_a_normal_form_is_told() -> None:
+    assert read({**byte_level(split(QWEN2)), "normalizer": {"type": "NFC"}}).normalizes
+    assert not read(byte_level(split(QWEN2))).normalizes

@@ -137,6 +137,14 @@ def test_a_saved_artifact_is_one_for_the_engine_too(name: str, artifacts: Callab
     np.testing.assert_array_equal(logits_of(loaded(tmp_path / "out")), logits_of(loaded(path)))
 
 
+def test_the_shipped_model_goes_through_transformers_whole(tmp_path: Path) -> None:
+    path = leanto_edge.embedded()
+    calls = {"calls.json": (path / "calls.json").read_bytes()}
+    save_artifact(loaded(path), transformers.AutoTokenizer.from_pretrained(path), tmp_path / "out", files=calls, profile="best")
+    request = leanto_edge.GenerationRequest("wake me at seven", task="call")
+    assert leanto_edge.load(tmp_path / "out").complete(request) == leanto_edge.load(path).complete(request)
+
+
 def test_a_folder_of_save_pretrained_says_what_the_engine_misses(artifacts: Callable[[str], Path], tmp_path: Path) -> None:
     loaded(artifacts("llama")).save_pretrained(tmp_path)
     shutil.copy(artifacts("llama") / "tokenizer.json", tmp_path)
@@ -253,5 +261,8 @@ def test_weights_left_on_disk_are_refused() -> None:
 
 
 def test_the_engine_alone_imports_neither_torch_nor_transformers() -> None:
-    code = "import sys, leanto_edge.weight; sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'gguf', 'optimum')))"
+    code = """
+import sys, leanto_edge.weight, leanto_edge.gguf_export
+sys.exit(any(name in sys.modules for name in ("torch", "transformers", "gguf", "optimum")))
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

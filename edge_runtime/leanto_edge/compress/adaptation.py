@@ -93,7 +93,7 @@ def adapt(
     engine = Engine(artifact)
     read = read_examples(Path(data), engine, artifact.path)
     timer = _Timer(clock, begin, 60 * minutes, hear)
-    own = own_text(engine, seed, _OWN_TEXT_TOKENS, lambda share: timer.over("reading", share, _OWN_TEXT_SHARE)) if keeping else []
+    own = _own_text(engine, read.examples, seed, timer) if keeping else []
     random = torch.Generator().manual_seed(seed)
     ranks = {module: min(rank, free) for module, free in largest_ranks(artifact).items() if free > 0}
     learner = Adaptable(dequantized_model(model), ranks, random)
@@ -157,6 +157,11 @@ class _Timer:
         """Whether a stage that may last for `limit` of the time must end; `done` of its work is finished."""
         self.tell(stage, done)
         return self.share() >= limit
+
+
+def _own_text(engine: Engine, examples: Sequence[Example], seed: int, timer: _Timer) -> list[Example]:
+    prompts = [example.ids[: example.start] for example in examples]
+    return own_text(engine, prompts, seed, _OWN_TEXT_TOKENS, lambda share: timer.over("reading", share, _OWN_TEXT_SHARE))
 
 
 def _train(

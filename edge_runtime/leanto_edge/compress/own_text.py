@@ -6,7 +6,7 @@ answers them in the same breath; there only the call counts. Knows nothing of tr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,25 +19,27 @@ LONGEST = 64  # tokens of one text
 _SHORTEST = 4
 
 _COOL = 0.8  # temperature
+_NEAR = 0.5
 _CALLS = 0.9  # of the texts of a model that makes calls
 
 Ids = tuple[int, ...]
 
 
-def own_text(engine: Engine, seed: int, tokens: int, over: Callable[[float], bool]) -> list[Example]:
-    """Texts of about `tokens` tokens in all; ends early when `over`, which hears the share done, says so."""
+def own_text(engine: Engine, prompts: Sequence[Ids], seed: int, tokens: int, over: Callable[[float], bool]) -> list[Example]:
+    """Texts of about `tokens` tokens in all; ends early when `over`, which hears the share done, says so.
+
+    Half of the utterances begin like one of the user's `prompts`: next to what is learnt, most is to stay as it was.
+    """
     random = np.random.default_rng(seed)
     texts: list[Example] = []
     made = 0
     while made < tokens and not over(made / tokens):
-        start = _start(engine, random)
-        ids = _sampled(engine, start, random)
+        form = engine.call_form if random.random() < _CALLS else None
+        ids = _sampled(engine, _start(engine, random) if form is None else _asked(form, prompts, random), random)
         made += len(ids)
-        form = engine.call_form
-        spoken = form is not None and start[-1] == form.user
-        if spoken and form is not None and form.call in ids[:-1]:
+        if form is not None and form.call in ids[:-1]:
             texts.append(Example(ids, ids.index(form.call) + 1))
-        elif not spoken and len(ids) >= _SHORTEST:
+        elif form is None and len(ids) >= _SHORTEST:
             texts.append(Example(ids, 1))
     return texts
 
@@ -49,9 +51,16 @@ def evened(texts: list[Example], form: CallForm | None) -> list[Example]:
     return texts + outside * max(0, others // len(outside) - 1) if outside else texts
 
 
+def _asked(form: CallForm, prompts: Sequence[Ids], random: np.random.Generator) -> Ids:
+    """The beginning of an utterance: nothing yet, or up to half of the words of one of `prompts`."""
+    if not prompts or random.random() >= _NEAR:
+        return (form.bos, form.user)
+    words = prompts[int(random.integers(len(prompts)))][2:-1]  # what lies between <user> and <call>
+    return (form.bos, form.user, *words[: int(random.integers(1, max(2, len(words) // 2)))])
+
+
 def _start(engine: Engine, random: np.random.Generator) -> Ids:
-    if engine.call_form is not None and random.random() < _CALLS:
-        return (engine.call_form.bos, engine.call_form.user)
+    """The beginning of a text."""
     if engine.tokenizer.bos_id is not None:
         return (engine.tokenizer.bos_id,)
     return (int(random.integers(engine.tokenizer.vocab_size)),)  # any piece, for a model that was never given a beginning

@@ -115,16 +115,18 @@ class Bar:
 
         columns = (TextColumn("{task.description:<9}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}"))
         self._progress = Progress(*columns, console=Console(file=sys.stderr))
-        self._progress.start()
         self._tasks: dict[str, Any] = {}
         return self
 
     def update(self, stage: str, done: int, total: int, seconds_left: float) -> None:
         """What leanto_edge.compress and its adapt report."""
+        if not self._tasks:
+            self._progress.start()  # not before: an error at once is then one line
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, left="")
         left = f"{seconds_left:.0f} s left" if 0 < done < total else ""
         self._progress.update(self._tasks[stage], completed=done, total=total, left=left)
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._tasks:
+            self._progress.stop()

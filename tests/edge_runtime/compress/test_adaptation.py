@@ -21,12 +21,13 @@ from leanto_edge.compress import adapt, dequantized_model
 from leanto_edge.compress.adaptable import Adaptable
 from leanto_edge.compress.adaptation import _stored
 from leanto_edge.compress.examples import Example, read_examples
-from leanto_edge.compress.own_text import own_text
+from leanto_edge.compress.own_text import evened, own_text
 from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, expected_tensors, matrix_sizes
 from leanto_kernels import tables
 
 # Engine (int8 activations, float16 factors) against torch in float32: root mean square of the difference over that of the logits.
 ENGINE_BOUND = 0.03
+ROUNDING = 0.005  # a sum in another order may round an int8 activation the other way
 IDS = [0, 66, 67, 68, 69, 70, 71, 72]
 
 
@@ -94,8 +95,7 @@ def test_the_engine_with_an_adapter_is_the_model_that_was_trained(
 
 def logits_of(learner: Adaptable) -> Any:
     with torch.no_grad():
-        rows = learner._logits([Example((*IDS, 0), 1)]).numpy()
-    return rows
+        return learner._logits([Example((*IDS, 0), 1)]).numpy()
 
 
 class Ticks:
@@ -138,7 +138,7 @@ def test_a_tiny_model_learns_its_examples_and_stays_near_its_base(base: Artifact
     assert result.loss_after < 0.5 * result.loss_before
     assert (result.examples, result.set_aside, result.rank) == (16, 2, 4)
     assert 0 < result.divergence < result.loss_before - result.loss_after
-    assert [stage for stage in dict.fromkeys(stage for stage, _ in heard)] == ["reading", "training"]
+    assert list(dict.fromkeys(stage for stage, _ in heard)) == ["reading", "training"]
     assert heard[-1] == ("training", 100)
     engine = leanto_edge.load(base.path, adapter=tmp_path / "a")
     assert engine.info.adapter == result.adapter
@@ -158,12 +158,12 @@ def test_an_adaptation_that_finds_nothing_better_changes_nothing(base: Artifact,
     result = adapt(base.path, tmp_path / "a", data=examples, minutes=1, keeping=1e6, clock=Ticks())
     assert result.loss_after == result.loss_before
     before, after = (leanto_edge.load(base.path, adapter=file).logits(IDS) for file in (None, tmp_path / "a"))
-    assert np.abs(after - before).max() <= 1e-5 * np.abs(before).max()
+    assert np.sqrt(np.mean(np.square(after - before))) <= ROUNDING * np.sqrt(np.mean(np.square(before)))
 
 
 def test_own_text_comes_again_with_its_seed(base: Artifact) -> None:
     engine = leanto_edge.load(base.path)
-    first, again, other = (own_text(engine, seed, 300, lambda share: False) for seed in (0, 0, 1))
+    first, again, other = (own_text(engine, [], seed, 300, lambda share: False) for seed in (0, 0, 1))
     assert first == again != other
     assert sum(len(text.ids) for text in first) >= 200
 
@@ -172,9 +172,28 @@ def test_own_text_of_a_model_that_makes_calls_is_judged_by_its_calls() -> None:
     engine = leanto_edge.load(leanto_edge.embedded())
     form = engine.call_form
     assert form is not None
-    texts = [text for text in own_text(engine, 0, 2000, lambda share: False) if text.ids[1] == form.user]
+    texts = [text for text in own_text(engine, [], 0, 2000, lambda share: False) if text.ids[1] == form.user]
     assert len(texts) > 20
     assert all(text.ids[text.start - 1] == form.call for text in texts)
+
+
+def test_own_text_lies_near_the_examples() -> None:
+    engine = leanto_edge.load(leanto_edge.embedded())
+    assert engine.call_form is not None
+    prompt = tuple(engine.call_form.prompt("xylophone lessons for seven zebras"))
+    near, far = (own_text(engine, prompts, 0, 4000, lambda share: False) for prompts in ([prompt], []))
+    share = [np.mean([text.ids[2] == prompt[2] for text in texts]) for texts in (near, far)]
+    assert share[0] > 0.3 > 0.05 > share[1]
+
+
+def test_the_base_taking_things_as_out_of_scope_is_half_of_what_is_kept() -> None:
+    engine = leanto_edge.load(leanto_edge.embedded())
+    form = engine.call_form
+    assert form is not None
+    outside = Example((form.bos, form.user, form.call, form.intents["none"], form.eos), 3)
+    inside = Example((form.bos, form.user, form.call, form.intents["alarm_set"], form.eos), 3)
+    assert evened([outside, *[inside] * 9], form).count(outside) == 9
+    assert evened([inside] * 3, form) == evened([inside] * 3, None) == [inside] * 3
 
 
 def read(path: Path, base: Artifact) -> Any:
@@ -203,7 +222,7 @@ def test_calls_are_read_as_the_model_makes_them(tmp_path: Path) -> None:
     assert form is not None
     assert found.calls.intents == {"order_coffee": ("time",)}
     token = found.calls.tokens["order_coffee"]
-    assert form.tokenizer.id_to_token(token).strip("Ġ") in "order coffee"
+    assert str(form.tokenizer.id_to_token(token)).strip("Ġ") in "order coffee"
     assert found.examples[0].ids[found.examples[0].start] == form.intents["alarm_set"]
     assert found.examples[4].ids[found.examples[4].start] == token
 

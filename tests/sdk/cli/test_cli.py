@@ -191,7 +191,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("ask", "explain", "doctor", "demo", "compress", "policy"):
+    for command in ("ask", "explain", "doctor", "demo", "compress", "adapt", "policy"):
         assert run(command, "--help") == 0
         assert command in capsys.readouterr().out
     assert build_parser().prog == "leanto"
