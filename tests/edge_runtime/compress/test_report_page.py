@@ -15,7 +15,8 @@ QUALITY = Quality(1000, 9.0, 9.5, (9.2, 9.9), 0.01, 0.2, 0.95, fit=True)
 
 def matrix(name: str, **changed: Any) -> MatrixReport:
     fields: dict[str, Any] = {"kind": "trellis", "bits": 2, "rank": 0, "factor_bits": 16, "rows": 8, "cols": 8, "stored_bytes": 80}
-    return MatrixReport(name, **(fields | {"error": 0.01, "kl_share": 0.5} | changed))
+    fields |= {"error": 0.01, "kl_share": 0.5, **changed}
+    return MatrixReport(name, **fields)
 
 
 def report(*matrices: MatrixReport, quality: Quality = QUALITY, name: str = "tiny") -> Report:
