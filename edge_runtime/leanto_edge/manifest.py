@@ -51,6 +51,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ArtifactError(path / MANIFEST, f"has a name that is not one printable line; {AGAIN}")
     if not isinstance(manifest.get("confidence", {}), dict):
         raise ArtifactError(path / MANIFEST, f"has no usable 'confidence'; {AGAIN}")
+    quality = manifest.get("quality", {})
+    if not isinstance(quality, dict) or not isinstance(quality.get("fit", True), bool):
+        raise ArtifactError(path / MANIFEST, f"has no usable 'quality'; {AGAIN}")
     for name, entry in manifest["files"].items():
         safe_name(path, name)
         if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str) or type(entry.get("bytes")) is not int:

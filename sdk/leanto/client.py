@@ -130,7 +130,7 @@ class AsyncClient:
         request = self._request(prompt, task, private, privacy, {})
         snapshot = self._sensors.read()
         verdict = decide(self.policy, self._facts(request), snapshot, self._ledger)
-        model = self.edge.info.confidence.get(request.task)
+        model = self.edge.info.confidence.get(request.task) if self.edge.info.fit else None
         planned = foresee(self.policy, verdict, request.task, model["threshold"] if model else None)
         return self._decision(request, snapshot, planned, planned.start or "none")
 

@@ -108,6 +108,29 @@ def test_explain_spends_no_token_and_shows_what_is_still_to_come() -> None:
     ]
 
 
+CALIBRATED = {"call": {"threshold": 0.5}, "text": {"threshold": 0.5}}
+
+
+def test_an_unfit_model_leaves_the_answer_to_the_cloud_and_the_decision_says_why() -> None:
+    edge = FakeEdge(call_tokens(CALL), fit=False, confidence=CALIBRATED)
+    with make(edge, cloud=FakeCloud(chunks("from afar"))) as client:
+        reply = client.ask("when do I wake", task="text")
+    assert reply.text == "from afar"
+    assert edge.pulled == 0
+    assert "unfit" in reply.decision.labels
+    assert ("edge_fit", "veto") in [(check.name, check.verdict) for check in reply.decision.checks]
+
+
+def test_an_unfit_model_that_must_answer_is_never_called_confident() -> None:
+    with make(FakeEdge(tokens("a b"), fit=False, confidence=CALIBRATED), cloud=UntouchableCloud()) as client:
+        reply = client.ask("mine alone", task="text", private=True)
+        planned = client.explain("mine alone", task="text", private=True)
+    assert reply.text == "a b"
+    assert {"unfit", "uncalibrated"} <= set(reply.decision.labels)
+    assert "confident" not in reply.decision.labels
+    assert [check.threshold for check in planned.checks if check.name == "confidence"] == [None]
+
+
 def test_a_private_flag_and_another_class_contradict_each_other() -> None:
     with make() as client, pytest.raises(PromptRefused, match="contradict"):
         client.ask("x", private=True, privacy="public")

@@ -87,8 +87,8 @@ class Report:
 
     def write(self, directory: Path) -> None:
         """Add report.json and report.html to an artifact; they are for people, and no hash covers them."""
-        (directory / "report.json").write_text(json.dumps(self.as_dict(), indent=1) + "\n")
-        (directory / "report.html").write_text(page(self.as_dict()))
+        (directory / "report.json").write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
+        (directory / "report.html").write_text(page(self.as_dict()), encoding="utf-8")
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON values."""

@@ -5,7 +5,7 @@ Stands alone: styles and drawings are in it, no script, nothing is fetched. Take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -13,6 +13,7 @@ Matrix = Mapping[str, Any]
 
 _CELL, _HEIGHT, _LABEL = 46, 26, 128  # pixels
 _STYLE = """
+:root { color-scheme: light dark; }
 :root { --ink: #1c2430; --soft: #5d6878; --paper: #ffffff; --line: #dfe4ea; --tint: 20, 92, 158; --warn: #a3320b; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8ecf1; --soft: #9aa6b5; --paper: #12161c; --line: #2b333d; --tint: 94, 170, 240; --warn: #ff9466; }
@@ -23,20 +24,25 @@ h1 { font-size: 1.7rem; margin: 0; }
 h2 { font-size: 1.1rem; margin: 2.4rem 0 .3rem; }
 p { color: var(--soft); margin: .2rem 0 .8rem; }
 p.warn { color: var(--warn); border: 1px solid; padding: .6rem .9rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(16.5rem, 1fr)); gap: 1px; margin: 1.4rem 0; }
-dl { background: var(--line); border: 1px solid var(--line); }
-dl div { background: var(--paper); padding: .7rem .9rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .7rem 2rem; margin: 1.6rem 0; }
+dl div { border-top: 2px solid var(--line); padding: .5rem 0 0; }
 dt, dd small { color: var(--soft); font-size: .8rem; }
 dd { margin: 0; font-size: 1.25rem; }
 dd small { display: block; }
 dd, table { font-variant-numeric: tabular-nums; }
 figure { margin: 0; overflow-x: auto; }
+.maps { display: flex; flex-wrap: wrap; column-gap: 3rem; }
+.maps section { min-width: 0; max-width: 100%; }
+.maps p { max-width: 26rem; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 svg text.axis { fill: var(--soft); }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; }
 td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
-td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left; }
-th { color: var(--soft); font-weight: 500; position: sticky; top: 0; background: var(--paper); }
+tr > :nth-child(-n+2) { text-align: left; }
+th { color: var(--soft); font-weight: 500; }
+thead th { position: sticky; top: 0; background: var(--paper); }
+tbody th { color: var(--ink); font-weight: 400; }
+@media print { rect { print-color-adjust: exact; } }
 """
 
 
@@ -48,17 +54,26 @@ def page(report: Mapping[str, Any]) -> str:
         f"<p>compressed by leanto, build {escape(report['build_hash'][:16])}…, in {report['seconds']:,.0f} s</p>",
         "" if report["quality"]["fit"] else _WARNING,
         _figures(report),
-        _map("Bits of the codes", "A + marks a low-rank term on top.", matrices, lambda m: _bits(m), lambda m: min(m["bits"], 8) / 8),
-        _map("Error", "tr(E H Eᵀ) / tr(W H Wᵀ), in per cent.", matrices, lambda m: f"{100 * m['error']:.2g}", _scaled(matrices, "error")),
     ]
-    if all(matrix["kl_share"] is not None for matrix in matrices):
-        about = "What part of the expected divergence each matrix causes, in per cent: where more bytes would help."
-        shown: Callable[[Matrix], str] = lambda m: f"{100 * m['kl_share']:.1f}"  # noqa: E731
-        parts.append(_map("Share of the divergence", about, matrices, shown, _scaled(matrices, "kl_share")))
-    parts.append(_table(matrices))
+    parts += ['<div class="maps">', *_maps(matrices), "</div>", _table(matrices)]
     body = "\n".join(part for part in parts if part)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name} · leanto</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+
+
+def _maps(matrices: Sequence[Matrix]) -> Iterator[str]:
+    """What each matrix takes, how far it is off and what that does to the model; the last only where it was measured."""
+    total = sum(matrix["stored_bytes"] for matrix in matrices) or 1
+    bits: Callable[[Matrix], float] = lambda m: min(m["bits"], 8) / 8  # noqa: E731
+    yield _map("Bits of the codes", "A + marks a low-rank term on top.", matrices, _bits, bits)
+    size: Callable[[Matrix], str] = lambda m: f"{100 * m['stored_bytes'] / total:.1f}"  # noqa: E731
+    yield _map("Share of the bytes", "In per cent of all matrices.", matrices, size, _scaled(matrices, "stored_bytes"))
+    error: Callable[[Matrix], str] = lambda m: f"{100 * m['error']:.2g}"  # noqa: E731
+    yield _map("Error", "tr(E H Eᵀ) / tr(W H Wᵀ), in per cent.", matrices, error, _scaled(matrices, "error"))
+    if all(matrix["kl_share"] is not None for matrix in matrices):
+        about = "KL from the teacher that each causes, as expected before recovery, in per cent."
+        share: Callable[[Matrix], str] = lambda m: f"{100 * m['kl_share']:.1f}"  # noqa: E731
+        yield _map("Share of the divergence", about, matrices, share, _scaled(matrices, "kl_share"))
 
 
 _WARNING = '<p class="warn">Unfit: this model differs from its teacher in most words. leanto does not trust its confidence.</p>'
@@ -85,7 +100,8 @@ def _map(title: str, about: str, matrices: Sequence[Matrix], text: Callable[[Mat
     rows = list(dict.fromkeys(row for row, _ in cells))
     columns = 1 + max(column for _, column in cells)
     width, height = _LABEL + columns * _CELL, (len(rows) + 1) * _HEIGHT
-    drawn = [
+    drawn = [f'<text class="axis" x="{_LABEL - 10}" y="{_HEIGHT - 9}" text-anchor="end">layer</text>'] if columns > 1 else []
+    drawn += [
         f'<text class="axis" x="{_LABEL + (column + 0.5) * _CELL}" y="{_HEIGHT - 9}" text-anchor="middle">{column}</text>'
         for column in range(columns)
     ]
@@ -104,18 +120,19 @@ def _map(title: str, about: str, matrices: Sequence[Matrix], text: Callable[[Mat
                 f'<text x="{left + _CELL / 2}" y="{top + 17}" text-anchor="middle">{escape(text(matrix))}</text>'
             )
     drawing = f'<svg width="{width}" height="{height}" role="img" aria-label="{escape(title)} by matrix and layer">{"".join(drawn)}</svg>'
-    return f"<h2>{escape(title)}</h2><p>{escape(about)}</p><figure>{drawing}</figure>"
+    figure = f'<figure tabindex="0" aria-label="{escape(title)}">{drawing}</figure>'  # can be scrolled by keys
+    return f"<section><h2>{escape(title)}</h2><p>{escape(about)}</p>{figure}</section>"
 
 
 def _table(matrices: Sequence[Matrix]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("Matrix", "Stored as", "Size", "Bytes", "Error", "Of KL"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Matrix", "Stored as", "Size", "Bytes", "Error", "Of KL"))
     rows = []
     for matrix in matrices:
         kind = f"{matrix['kind']} {_bits(matrix)}" + (f" (rank {matrix['rank']}, {matrix['factor_bits']} bits)" if matrix["rank"] else "")
         share = "–" if matrix["kl_share"] is None else f"{100 * matrix['kl_share']:.1f} %"
         size = f"{matrix['rows']}×{matrix['cols']}"
-        cells = (escape(matrix["name"]), escape(kind), size, f"{matrix['stored_bytes']:,}", f"{matrix['error']:.5f}", share)
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        cells = (escape(kind), size, f"{matrix['stored_bytes']:,}", f"{matrix['error']:.5f}", share)
+        rows.append(f'<tr><th scope="row">{escape(matrix["name"])}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f"<h2>Every matrix</h2><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 

@@ -15,7 +15,8 @@ QUALITY = Quality(1000, 9.0, 9.5, (9.2, 9.9), 0.01, 0.2, 0.95, fit=True)
 
 def matrix(name: str, **changed: Any) -> MatrixReport:
     fields: dict[str, Any] = {"kind": "trellis", "bits": 2, "rank": 0, "factor_bits": 16, "rows": 8, "cols": 8, "stored_bytes": 80}
-    return MatrixReport(name, **(fields | {"error": 0.01, "kl_share": 0.5} | changed))
+    fields |= {"error": 0.01, "kl_share": 0.5, **changed}
+    return MatrixReport(name, **fields)
 
 
 def report(*matrices: MatrixReport, quality: Quality = QUALITY, name: str = "tiny") -> Report:
@@ -49,7 +50,7 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     tags = parsed(text)
     assert not [tag for tag, attributes in tags if tag in ("script", "link", "img", "iframe") or {"src", "href"} & attributes.keys()]
     assert not re.search(r"https?://|@import|url\(", text)
-    assert sum(tag == "svg" for tag, _ in tags) == 3
+    assert sum(tag == "svg" for tag, _ in tags) == 4
     assert sum(tag == "tr" for tag, _ in tags) == 1 + len(BOTH)
 
 
@@ -60,7 +61,7 @@ def test_names_cannot_break_out_of_the_page() -> None:
 
 def test_without_measured_divergences_there_is_no_map_of_them() -> None:
     text = page(report(matrix("model.embed_tokens", kl_share=None)).as_dict())
-    assert sum(tag == "svg" for tag, _ in parsed(text)) == 2
+    assert sum(tag == "svg" for tag, _ in parsed(text)) == 3
 
 
 @pytest.mark.parametrize("fit", [True, False])
