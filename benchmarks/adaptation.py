@@ -19,11 +19,12 @@ from leanto_edge import Engine, GenerationRequest, SamplingParams
 from leanto_edge.calls import OUT_OF_SCOPE, normalise
 from leanto_edge.compress import adapt
 
-ONE = ("next_holiday",)
-SIX = ("min_payment", "account_blocked", "credit_limit", "next_holiday", "credit_limit_change", "bill_due")
+# Not those that the settings were chosen by: min_payment, account_blocked, credit_limit, next_holiday, credit_limit_change, bill_due.
+SIX = ("insurance", "pto_used", "routing", "redeem_rewards", "report_lost_card", "rewards_balance")
+ALONE = ("insurance", "report_lost_card")
 
 
-def measure(data: Path, minutes: float, intents: Sequence[Sequence[str]] = (ONE, SIX)) -> list[Row]:
+def measure(data: Path, minutes: float, intents: Sequence[Sequence[str]] = (*((name,) for name in ALONE), SIX)) -> list[Row]:
     """A row for the base and one for each set of new intents."""
     rows = []
     for names in intents:
