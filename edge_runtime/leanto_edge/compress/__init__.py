@@ -1,6 +1,7 @@
-"""Compresses a Llama model into an artifact: trellis-coded (1 to 4 bits) or int8 weights, chosen by LDLQ under measured Hessians.
+"""Compresses a model into an artifact, W ≈ Q + L·R: codes of 1 to 4 bits or int8, chosen by LDLQ under measured Hessians, low-rank
+factors where they pay, and a budget of bytes shared out by measured divergence. Here too: adaptation on the device.
 
-    report = compress("path/to/model", "out", bits=2, calibration="text.txt")
+    report = compress("path/to/model", "out", bits=2.5, calibration="text.txt")
 
 Needs torch and transformers (the `compress` extra); nothing else in leanto_edge imports this package.
 """

@@ -116,6 +116,7 @@ def compress(
         out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, untuned, clock.seconds
     )
     workspace.remove()
+    report.write(out)
     clock.done(1)
     return report
 
@@ -314,6 +315,4 @@ def _write(
     found = artifact.manifest
     saved = sum(matrix.file_bytes - matrix.stored_bytes for matrix in matrices.values())  # by another method's format
     stored, bits_per_weight = found["stored_bytes"] - saved, found["bits_per_weight"] - 8 * saved / found["parameters"]
-    report = Report(name, artifact.build_hash, found["parameters"], stored, bits_per_weight, quality, untuned, rows, seconds)
-    report.write(out)
-    return report
+    return Report(name, artifact.build_hash, found["parameters"], stored, bits_per_weight, quality, untuned, rows, seconds)

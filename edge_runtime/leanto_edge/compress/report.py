@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from leanto_edge.compress.calibration import Document, batches, padded_batch
 from leanto_edge.compress.report_page import page
+from leanto_edge.errors import ArtifactError
 
 FIT_AGREEMENT = 0.5  # of the likeliest token: a student that differs from its teacher in most words is another model
 FIT_KL = 1.0  # nats per token: beyond it the student's probabilities say nothing of the teacher's
@@ -86,9 +87,12 @@ class Report:
     seconds: float
 
     def write(self, directory: Path) -> None:
-        """Add report.json and report.html to an artifact; they are for people, and no hash covers them."""
-        (directory / "report.json").write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
-        (directory / "report.html").write_text(page(self.as_dict()), encoding="utf-8")
+        """Add report.json and report.html to an artifact; they are for people, and no hash covers them. Raises ArtifactError."""
+        try:
+            (directory / "report.json").write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
+            (directory / "report.html").write_text(page(self.as_dict()), encoding="utf-8")
+        except OSError as error:
+            raise ArtifactError(directory, f"is whole and can be used, but its report cannot be written ({error.strerror})") from None
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON values."""
