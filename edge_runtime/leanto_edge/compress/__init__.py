@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from leanto_edge.compress.adaptation import Adaptation, adapt
 from leanto_edge.compress.dequantize import dequantized_model
-from leanto_edge.compress.pipeline import Progress, Stage, compress
+from leanto_edge.compress.pipeline import compress
+from leanto_edge.compress.progress import Progress, Stage
 from leanto_edge.compress.report import MatrixReport, Quality, Report
 
 __all__ = ["Adaptation", "MatrixReport", "Progress", "Quality", "Report", "Stage", "adapt", "compress", "dequantized_model"]

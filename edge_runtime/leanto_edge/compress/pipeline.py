@@ -9,12 +9,11 @@ from __future__ import annotations
 import copy
 import math
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from leanto_edge.compress.guidance import Weights, token_weights
 from leanto_edge.compress.hessian import Hessian, LayerWalk, measure_moments
 from leanto_edge.compress.matrix import CompressedMatrix, compress_matrix, decompress_matrix
 from leanto_edge.compress.methods import METHODS
+from leanto_edge.compress.progress import Clock, Progress
 from leanto_edge.compress.recovery import recover
 from leanto_edge.compress.reference import proxy_error
 from leanto_edge.compress.report import MatrixReport, Quality, Report, measure_quality
@@ -37,9 +37,6 @@ from leanto_edge.compress.source import Source, find_source, load_source
 from leanto_edge.compress.workspace import Workspace
 from leanto_edge.errors import ArtifactError
 from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups, shared_inputs, vector_sizes
-
-Stage = Literal["load", "weigh", "compress", "recover", "measure", "write"]
-Progress = Callable[[Stage, int, int, float], None]  # stage, done, total (weights or documents), seconds left of the stage
 
 
 def compress(
@@ -91,7 +88,7 @@ def compress(
     if out.exists():
         raise ArtifactError(out, "already exists; remove it or choose another place")
     out.parent.mkdir(parents=True, exist_ok=True)
-    clock = _Clock(progress)
+    clock = Clock(progress)
     clock.start("load", 1)
     teacher = load_source(find_source(source))
     text = _calibration(teacher, Path(calibration), settings)
@@ -122,7 +119,7 @@ def compress(
 
 
 def _choose(
-    teacher: Source, text: Calibration, settings: Settings, workspace: Workspace, clock: _Clock
+    teacher: Source, text: Calibration, settings: Settings, workspace: Workspace, clock: Clock
 ) -> tuple[dict[str, MatrixSpec], dict[str, float]]:
     """How to store each matrix, and the divergence expected of each (empty where none was measured)."""
     sizes, readers = matrix_sizes(teacher.shape), _first_readers(teacher.shape)
@@ -159,7 +156,7 @@ class _Compression:
         specs: Mapping[str, MatrixSpec],
         workspace: Workspace,
         executor: Executor,
-        clock: _Clock,
+        clock: Clock,
     ) -> None:
         self._teacher, self._student, self._settings, self._specs = teacher, student, settings, specs
         self._workspace, self._executor, self._clock = workspace, executor, clock
@@ -232,36 +229,6 @@ class _Compression:
         weight = torch.from_numpy(decompress_matrix(finished.spec, finished.tensors))
         self._student.get_submodule(module).weight.copy_(weight)
         self._clock.advance(weight.numel())
-
-
-class _Clock:
-    """Tells the caller how far a stage is and how long it will still take."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._begin = self._since = time.monotonic()
-        self._stage: Stage = "load"
-        self._total, self._done = 1, 0
-
-    @property
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self._begin
-
-    def start(self, stage: Stage, total: int) -> None:
-        """Begin a stage of `total` units."""
-        self._stage, self._total, self._done, self._since = stage, total, 0, time.monotonic()
-
-    def advance(self, units: int) -> None:
-        """`units` more are done."""
-        self.done(self._done + units)
-
-    def done(self, units: int) -> None:
-        """`units` in all are done."""
-        self._done = units
-        left = (time.monotonic() - self._since) * (self._total - units) / units if units else 0.0
-        if self._progress:
-            self._progress(self._stage, units, self._total, left)
 
 
 def _calibration(teacher: Source, path: Path, settings: Settings) -> Calibration:
