@@ -21,6 +21,7 @@ from leanto_edge.layout import shared_inputs
 
 Hessian = NDArray[np.float64]
 
+_HEAD_TOKENS = 512  # whose logits are in memory at once
 TARGET_DAMPING = 0.03  # of the mean diagonal of E[x̂ x̂ᵀ]
 
 
@@ -66,9 +67,10 @@ class LayerWalk:
         total, predicted = _Mean(), torch.zeros(self.shape.vocab_size, dtype=torch.float64)
         with torch.no_grad():
             for hidden, real, _ in self._states:
-                inputs = self._norm(hidden)[real]
-                total.add(inputs.double(), inputs.double())
-                predicted += torch.softmax(_soft_capped(self._head(inputs), self.shape.logit_softcap), -1).sum(0, dtype=torch.float64)
+                for inputs in self._norm(hidden)[real].split(_HEAD_TOKENS):
+                    total.add(inputs.double(), inputs.double())
+                    logits = _soft_capped(self._head(inputs), self.shape.logit_softcap)
+                    predicted += torch.softmax(logits, -1).sum(0, dtype=torch.float64)
         return total.value(), predicted.numpy() / total.count
 
 

@@ -6,7 +6,7 @@ Each step is its own module; here is only their order, what is kept for a resump
 
 from __future__ import annotations
 
-import copy
+import itertools
 import math
 import os
 from collections.abc import Mapping
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from leanto_edge.architecture import ModelShape
@@ -34,6 +33,7 @@ from leanto_edge.compress.report import MatrixReport, Quality, Report, measure_q
 from leanto_edge.compress.sensitivity import table_problems, weigh
 from leanto_edge.compress.settings import Profile, Settings
 from leanto_edge.compress.source import Source, find_source, load_source
+from leanto_edge.compress.student import Student
 from leanto_edge.compress.workspace import Workspace
 from leanto_edge.errors import ArtifactError
 from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups, shared_inputs, vector_sizes
@@ -95,19 +95,22 @@ def compress(
     clock.done(1)
     job = {"source": teacher.sha256, "calibration": text.sha256, "settings": asdict(replace(settings, recover_minutes=0.0))}
     workspace = Workspace(out, job, resume=resume)
-    student = copy.deepcopy(teacher.model)
+    student = Student(teacher)
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
         specs, divergences = _choose(teacher, text, settings, workspace, clock)
         matrices = _Compression(teacher, student, settings, specs, workspace, executor, clock).run(text)
     vectors: Mapping[str, Any] = teacher.vectors()
     untuned = None
     if settings.recover_minutes:
-        untuned = measure_quality(teacher.model, student, text.held_out)
+        untuned = measure_quality(teacher.model, student.model, text.held_out)
         clock.start("recover", 100)
-        recovered = recover(teacher, student, matrices, text.documents, settings.recover_minutes, settings.seed, clock.done)
+        recovered = recover(teacher, matrices, text.documents, settings.recover_minutes, settings.seed, clock.done)
         matrices, vectors = recovered.matrices, recovered.vectors
+        student.take_vectors(vectors)
+        for module, matrix in matrices.items():
+            student.take(module, matrix)
     clock.start("measure", len(text.held_out))
-    quality = measure_quality(teacher.model, student, text.held_out, clock.done)
+    quality = measure_quality(teacher.model, student.model, text.held_out, clock.done)
     clock.start("write", 1)
     report = _write(
         out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, untuned, clock.seconds
@@ -146,12 +149,13 @@ def _first_readers(shape: ModelShape) -> dict[str, str]:
 
 
 class _Compression:
-    """The walk through the layers, teacher and student side by side. `student` takes on the compressed weights as they are made."""
+    """The walk through the layers, teacher and student side by side. `student` takes on the compressed weights as they are made: whole
+    while their layer is worked on, from then on only when they run."""
 
     def __init__(
         self,
         teacher: Source,
-        student: Any,
+        student: Student,
         settings: Settings,
         specs: Mapping[str, MatrixSpec],
         workspace: Workspace,
@@ -169,12 +173,15 @@ class _Compression:
         shape = self._teacher.shape
         if self._settings.guided:
             self._guides = token_weights(self._teacher, text.documents, self._settings.seed)
-        truth, walk = (LayerWalk(model, text.documents, shape) for model in (self._teacher.model, self._student))
+        truth, walk = (LayerWalk(model, text.documents, shape) for model in (self._teacher.model, self._student.model))
         for layer in range(shape.num_layers):
             for group in shared_inputs(shape):
                 self._group(truth, walk, layer, group)
             truth.advance(layer)
             walk.advance(layer)
+            for name in itertools.chain(*shared_inputs(shape)):
+                module = f"model.layers.{layer}.{name}"
+                self._student.take(module, self._finished[module])
         self._tables(walk, text)
         return {module: self._finished[module] for module in self._specs}
 
@@ -226,9 +233,8 @@ class _Compression:
 
     def _take(self, module: str, finished: CompressedMatrix) -> None:
         self._finished[module] = finished
-        weight = torch.from_numpy(decompress_matrix(finished.spec, finished.tensors))
-        self._student.get_submodule(module).weight.copy_(weight)
-        self._clock.advance(weight.numel())
+        self._student.hold(module, decompress_matrix(finished.spec, finished.tensors))
+        self._clock.advance(finished.spec.rows * finished.spec.cols)
 
 
 def _calibration(teacher: Source, path: Path, settings: Settings) -> Calibration:

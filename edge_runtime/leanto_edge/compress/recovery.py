@@ -6,6 +6,7 @@ stored, on documents set aside; if none does better than the start, the start st
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +45,6 @@ class Recovered:
 
 def recover(
     teacher: Source,
-    student: Any,
     matrices: Mapping[str, CompressedMatrix],
     documents: Sequence[Document],
     minutes: float,
@@ -53,10 +53,10 @@ def recover(
 ) -> Recovered:
     """Let `matrices` and the teacher's vectors learn for `minutes`; `step` hears the percentage of the time that is over.
 
-    `student`: the torch model with the compressed weights; it takes on the result.
+    Takes the memory of the whole model in float32, and of its gradients.
     """
     aside, taught = _split(documents, seed)
-    learner = _Learner(teacher, student, matrices)
+    learner = _Learner(teacher, matrices)
     best = learner.state()
     before = least = learner.divergence(aside)
     begin, steps, checks = time.monotonic(), 0, 1
@@ -79,7 +79,6 @@ def recover(
         learner.loss(batch).backward()
         optimizer.step()
         steps += 1
-    learner.settle(best)
     step(100)
     return Recovered(best[0], best[1], before, least, steps)
 
@@ -90,8 +89,8 @@ State = tuple[dict[str, CompressedMatrix], dict[str, Array]]
 class _Learner:
     """The student as a function of what can learn."""
 
-    def __init__(self, teacher: Source, student: Any, matrices: Mapping[str, CompressedMatrix]) -> None:
-        self._teacher, self._student = teacher, student
+    def __init__(self, teacher: Source, matrices: Mapping[str, CompressedMatrix]) -> None:
+        self._teacher, self._student = teacher, copy.deepcopy(teacher.model).float()
         self._matrices = {module: LearnableMatrix(matrix) for module, matrix in matrices.items()}
         self._vectors = {name: torch.from_numpy(vector).requires_grad_() for name, vector in teacher.vectors().items()}
 

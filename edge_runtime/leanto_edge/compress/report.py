@@ -23,6 +23,7 @@ from leanto_edge.errors import ArtifactError
 FIT_AGREEMENT = 0.5  # of the likeliest token: a student that differs from its teacher in most words is another model
 FIT_KL = 1.0  # nats per token: beyond it the student's probabilities say nothing of the teacher's
 _BATCH_ROWS = 8
+_MOST_LOGITS = 1 << 26  # in memory at once, 256 MB
 _RESAMPLES = 1000
 _MOST_NATS = 700.0  # its exponential is still a number
 
@@ -128,7 +129,8 @@ def measure_quality(teacher: Any, student: Any, documents: Sequence[Document], s
     losses: list[tuple[Any, Any, int]] = []  # of each document: before, after, tokens
     divergences: list[Any] = []
     agreements = tokens = done = 0
-    for batch in batches(documents, _BATCH_ROWS):
+    rows = _MOST_LOGITS // (teacher.config.vocab_size * max(map(len, documents)))
+    for batch in batches(documents, min(max(rows, 1), _BATCH_ROWS)):
         before, after, targets = log_probabilities(teacher, batch), log_probabilities(student, batch), _targets(batch)
         lengths = [len(document) - 1 for document in batch]
         losses += zip(*(_losses(side, targets, lengths) for side in (before, after)), lengths, strict=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from leanto_edge.compress.plan import Problem
 from leanto_edge.compress.report import log_probabilities
 from leanto_edge.compress.rounding import CODE_ERROR
 from leanto_edge.compress.source import Source
+from leanto_edge.compress.student import Student
 from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, shared_inputs
 
 MEASURED_BITS = (1, 2, 3)  # from there on the divergence grows in proportion to the error
@@ -38,7 +38,7 @@ def weigh(
     teacher: Source, documents: Sequence[Document], options: Mapping[str, Sequence[MatrixSpec]], seed: int, step: Callable[[int], None]
 ) -> dict[str, list[Candidate]]:
     """The candidates of every matrix, by module, for its `options` (the first without low rank); `step` hears of each matrix done."""
-    sensitivity = Sensitivity(teacher.model, _few(documents, seed), seed)
+    sensitivity = Sensitivity(teacher, _few(documents, seed), seed)
     walk = LayerWalk(teacher.model, documents, teacher.shape)
     found: dict[str, list[Candidate]] = {}
 
@@ -74,41 +74,38 @@ def table_problems(
 
 
 class Sensitivity:
-    """Measures on a few documents how far a teacher moves when one of its matrices is disturbed."""
+    """Measures on a few documents how far a model moves from its teacher when one of its matrices is disturbed."""
 
-    def __init__(self, model: Any, documents: Sequence[Document], seed: int) -> None:
-        self._model, self._batches = model, list(batches(documents, BATCH_ROWS))
-        self._before = [log_probabilities(model, batch) for batch in self._batches]
+    def __init__(self, teacher: Source, documents: Sequence[Document], seed: int) -> None:
+        self._teacher, self._student = teacher, Student(teacher)
+        self._batches = list(batches(documents, BATCH_ROWS))
+        self._before = [log_probabilities(teacher.model, batch) for batch in self._batches]
         self._random = np.random.default_rng(seed)
-        self._plain_size = sum(4 * parameter.numel() for parameter in model.parameters())
+        self._plain_size = sum(4 * parameter.numel() for parameter in teacher.model.parameters())
 
     def candidates(self, module: str, h: NDArray[np.float64], options: Sequence[MatrixSpec]) -> list[Candidate]:
         """Every option of one matrix with its size and the divergence expected of it; `h` (n, n): what its rounding will see.
 
         Measured at the errors of the options without low rank and of MEASURED_BITS; between and beyond them by powers of the error.
         """
-        parameter = self._model.get_submodule(module).weight
-        weight = parameter.detach().numpy()
+        weight = self._teacher.weight(module).numpy()
         errors = _expected_errors(weight, h, options)
         noise = disturbance(weight, h, options[0], self._random)
         levels = sorted(error for option, error in zip(options, errors, strict=True) if option.rank == 0 and option.bits in MEASURED_BITS)
-        found = [self._divergence(parameter, _rounding_error(weight, noise, level)) for level in levels]
+        found = [self._divergence(module, weight + _rounding_error(weight, noise, level)) for level in levels]
         expected = _power_law(np.array(levels), np.array(found), np.array(errors))
         sizes = [stored_size(module, option, self._plain_size) for option in options]
         return [Candidate(*each) for each in zip(options, sizes, expected.tolist(), strict=True)]
 
-    def _divergence(self, parameter: Any, noise: NDArray[np.float32]) -> float:
-        """KL in nats per token from the model as it is to the model with `noise` added to one weight, which is taken back."""
-        kept = parameter.detach().clone()
+    def _divergence(self, module: str, weight: NDArray[np.float32]) -> float:
+        """KL in nats per token from the teacher to the model with another weight in one place."""
         total, tokens = 0.0, 0
-        try:
-            parameter += torch.from_numpy(noise)
-            for batch, before in zip(self._batches, self._before, strict=True):
-                after = log_probabilities(self._model, batch)
-                total += float((before.exp() * (before - after)).sum(dtype=torch.float64))
-                tokens += len(before)
-        finally:
-            parameter.copy_(kept)
+        self._student.hold(module, weight)
+        for batch, before in zip(self._batches, self._before, strict=True):
+            after = log_probabilities(self._student.model, batch)
+            total += float((before.exp() * (before - after)).sum(dtype=torch.float64))
+            tokens += len(before)
+        self._student.release(module)
         return max(total / tokens, 0.0)
 
 

@@ -1,23 +1,28 @@
-"""The model to be compressed, as a float32 torch module, with the folder it comes from.
+"""The model to be compressed, as a torch module that computes in float32, with the folder it comes from.
 
 Finds the folder (local, or downloaded from the hub), refuses architectures that the engine does not run, loads. No arithmetic.
+Weights stay mapped from the files as they are stored there; those of 16 bits are made float32, matrix by matrix, when they run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from leanto_edge.architecture import ModelShape
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
-from leanto_edge.layout import vector_sizes
+from leanto_edge.layout import EMBEDDING, HEAD, matrix_sizes, vector_sizes
 from leanto_edge.manifest import CONFIG, OPTIONAL_FILES, TOKENIZER, TOKENIZER_CONFIG, read_json
 from leanto_edge.tokenizer import Tokenizer, begins_with_bos
 
@@ -26,7 +31,7 @@ _PATTERNS = ("*.json", "*.safetensors")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A loaded teacher. `model`: a transformers causal language model in float32, in evaluation mode."""
+    """A loaded teacher. `model`: a transformers causal language model that computes in float32, in evaluation mode."""
 
     path: Path
     config: dict[str, Any]
@@ -36,8 +41,8 @@ class Source:
     sha256: str
 
     def weight(self, module: str) -> Any:
-        """The weight of a module, a float32 torch parameter (m, n)."""
-        return self.model.get_submodule(module).weight
+        """The weight of a module, a float32 torch tensor (m, n)."""
+        return self.model.get_submodule(module).weight.float()
 
     def vectors(self) -> dict[str, Any]:
         """The norms and biases by tensor name, as NumPy arrays (n,) float32."""
@@ -68,7 +73,7 @@ def find_source(source: str | Path) -> Path:
 
 
 def load_source(path: Path) -> Source:
-    """Load the model in `path` as float32. Raises ArtifactError, UnsupportedModelError."""
+    """Load the model in `path`. Raises ArtifactError, UnsupportedModelError."""
     config = _read_config(path)
     shape = ModelShape.from_config(path, config)
     if config.get("quantization_config"):
@@ -80,12 +85,13 @@ def load_source(path: Path) -> Source:
         parameter.requires_grad_(False)
         if not torch.isfinite(parameter).all():
             raise ArtifactError(path, "holds a weight that is not finite; the model is broken")
+    _compute_in_float32(model, matrix_sizes(shape).keys() - {EMBEDDING, HEAD})
     return Source(path, config, shape, model, tokenizer, _hash(path))
 
 
 def _load_model(path: Path) -> Any:
     """As transformers loads it, but not silently with random weights where the files lack some."""
-    options = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    options = {"dtype": _stored_type(path), "local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -100,6 +106,33 @@ def _load_model(path: Path) -> Any:
     if lost:
         raise ArtifactError(path, f"lacks weights that the config asks for, like {lost[0]}; check that the folder is complete")
     return model.eval()
+
+
+def _stored_type(path: Path) -> Any:
+    """The one type of all weights in the files, which transformers then only maps; float32 where they differ or cannot be read."""
+    found = set()
+    try:
+        for file in path.glob("*.safetensors"):
+            with safe_open(file, framework="numpy") as tensors:
+                found |= {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError):
+        return torch.float32
+    return {("F16",): torch.float16, ("BF16",): torch.bfloat16}.get(tuple(found), torch.float32)
+
+
+def _compute_in_float32(model: Any, streamed: Iterable[str]) -> None:
+    """Make the weights of the modules `streamed` float32 only when they run, all others now."""
+    kept = [model.get_submodule(name) for name in streamed]
+    small = {id(parameter): parameter for parameter in model.parameters()}
+    for module in kept:
+        if small.pop(id(module.weight)).dtype != torch.float32:
+            module.forward = MethodType(_widened, module)
+    for parameter in small.values():
+        parameter.data = parameter.data.float()
+
+
+def _widened(module: Any, inputs: Any) -> Any:
+    return linear(inputs, module.weight.float(), module.bias)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def test_divergences_grow_with_the_error_and_the_model_is_left_as_it_was(teacher
     source = load_source(teacher)
     before = {name: tensor.clone() for name, tensor in source.model.state_dict().items()}
     options = Settings(bits=2).candidate_specs(MODULE, 172, 64, MODULE)
-    found = Sensitivity(source.model, DOCUMENTS, 0).candidates(MODULE, np.eye(64), options)
+    found = Sensitivity(source, DOCUMENTS, 0).candidates(MODULE, np.eye(64), options)
     plain = {option.spec.bits: option for option in found if option.spec.rank == 0}
     kls, sizes = ([getattr(plain[bits], name) for bits in (1, 2, 3, 4, 8)] for name in ("kl", "size"))
     assert all(one > other > 0 for one, other in itertools.pairwise(kls))
@@ -40,7 +40,7 @@ def test_the_expected_divergence_is_close_to_that_of_the_compressed_matrix(teach
     walk.advance(0)
     h = walk.hessians(1)["mlp.gate_proj"]
     options = Settings(bits=2).candidate_specs(MODULE, 172, 64, MODULE)
-    expected = Sensitivity(source.model, DOCUMENTS, 0).candidates(MODULE, h, options)
+    expected = Sensitivity(source, DOCUMENTS, 0).candidates(MODULE, h, options)
     student = load_source(teacher).model
     weight = source.weight(MODULE).numpy()
     for candidate in expected[:3]:
