@@ -232,7 +232,7 @@ def test_a_damaged_artifact_is_refused(artifacts: Callable[[str], Path], tmp_pat
     path = Path(shutil.copytree(artifacts("llama"), tmp_path / "copy"))
     tensors = load_file(path / "model.safetensors")
     doubled = {**tensors, "lm_head.scales": tensors["lm_head.scales"] * 2}
-    write_tensors(path / "model.safetensors", {name: tensor.numpy() for name, tensor in doubled.items()})
+    write_tensors(path / "model.safetensors", {name: tensor.numpy().copy() for name, tensor in doubled.items()})
     with pytest.raises(ArtifactError, match="does not match its SHA-256"):
         loaded(path)
     (path / "leanto.json").unlink()
