@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
+SANITIZED := .venv-sanitized
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 CORE := $(VENV)/.core
@@ -9,11 +10,12 @@ DEV := $(VENV)/.dev
 TORCH := $(VENV)/.torch
 PACKAGES := sdk edge_runtime cloud_server protos kernels
 
-.PHONY: help demo test lint bench bench-peers build protos clean
+.PHONY: help demo test test-native lint bench bench-peers build protos clean
 
 help:
 	@echo "make demo   build, start a private compute node on loopback, run real requests"
 	@echo "make test   the tests          make lint   types, style and import directions"
+	@echo "make test-native  kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench  the benchmarks     make clean  remove what make made"
 	@echo "make bench-peers  speed beside llama.cpp, ik_llama.cpp and ONNX Runtime (installs them)"
 
@@ -37,6 +39,18 @@ demo: $(CORE)
 
 test: $(TORCH)
 	$(BIN)/python -m pytest
+
+# The kernels and the engine under AddressSanitizer and UndefinedBehaviorSanitizer, in an environment of their own.
+$(SANITIZED)/.done: pyproject.toml constraints.txt kernels/CMakeLists.txt $(wildcard kernels/src/*)
+	$(PYTHON) -m venv $(SANITIZED)
+	$(SANITIZED)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "scikit-build-core>=1.1.2" "nanobind>=3.1" "nanobind-backend>=1.0" "cmake>=3.26" "ninja>=1.11"
+	$(SANITIZED)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -C cmake.define.LEANTO_SANITIZE=ON -C build-dir=build/sanitized -e ".[dev]"
+	@touch $@
+
+test-native: $(SANITIZED)/.done
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONMALLOC=malloc CI=true \
+	$(SANITIZED)/bin/python -m pytest tests/kernels tests/edge_runtime --timeout 600
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -64,4 +78,4 @@ protos: $(DEV)
 	$(BIN)/python protos/generate.py
 
 clean:
-	rm -rf build $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build $(VENV) $(PEERS) $(SANITIZED) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
 
 torch = pytest.importorskip("torch", reason="loads artifacts with transformers")
 transformers = pytest.importorskip("transformers", reason="loads artifacts with transformers")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 import leanto_edge  # noqa: E402
 import leanto_edge.transformers  # noqa: E402
