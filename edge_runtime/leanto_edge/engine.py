@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json
 from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer, begins_with_bos
 from leanto_kernels import Cache, Model, sample
 
+KeyValues = Literal["float32", "float16", "int8"]
 SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more than it gives
 
 
@@ -56,7 +57,9 @@ class ModelInfo:
 class Engine:
     """A loaded model. Thread-safe: any number of generations may run at once, each with its own cache."""
 
-    def __init__(self, artifact: Artifact, *, threads: int | None = None, adapter: Adapter | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, *, threads: int | None = None, adapter: Adapter | None = None, kv_cache: KeyValues = "float16"
+    ) -> None:
         if adapter is not None:
             artifact = adapted(artifact, adapter)
         self.shape = ModelShape.from_config(artifact.path, artifact.config)
@@ -69,6 +72,7 @@ class Engine:
         except ValueError as error:
             raise ArtifactError(artifact.path, f"{error}; fetch the artifact again") from None
         self._path = artifact.path
+        self._kv_cache = kv_cache
         self._form = self._call_form(artifact, adapter)
         self.info = self._describe(artifact, adapter)
         self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else available_cpus())
@@ -87,7 +91,7 @@ class Engine:
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits (n, vocab) float32 after each of `ids` (n,), BOS included by the caller."""
         self._check_length(len(ids), 0)
-        return self.model.logits(self.model.new_cache(len(ids)), np.asarray(ids, np.int32), self._threads)
+        return self.model.logits(self.model.new_cache(len(ids), self._kv_cache), np.asarray(ids, np.int32), self._threads)
 
     def _text(self, request: GenerationRequest) -> Iterator[Token]:
         self._check_text(request.prompt)
@@ -158,7 +162,7 @@ class Engine:
         """Room for `tokens` and `budget` more, or only for those that a model with a form for long contexts reads in its short one."""
         short = [rope.original_length for rope in self.shape.ropes if rope.long_frequencies and tokens <= rope.original_length]
         with self._native_errors():
-            return self.model.new_cache(min([tokens + budget, *short]))
+            return self.model.new_cache(min([tokens + budget, *short]), self._kv_cache)
 
     @contextmanager
     def _native_errors(self) -> Iterator[None]:
@@ -230,10 +234,14 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def load(path: str | Path, *, threads: int | None = None, adapter: str | Path | None = None) -> Engine:
+def load(
+    path: str | Path, *, threads: int | None = None, adapter: str | Path | None = None, kv_cache: KeyValues = "float16"
+) -> Engine:
     """Map the artifact (or plain Hugging Face folder) at `path`, with the adapter in the file `adapter` if one is given.
 
-    `threads` None chooses by the model's size. Raises ArtifactError, UnsupportedModelError, AdapterError.
+    `threads` None chooses by the model's size. `kv_cache` is what keys and values of the context are kept as: int8 takes half the memory
+    of float16, with a scale for each vector. Raises ArtifactError, UnsupportedModelError, AdapterError.
     """
     artifact = read_artifact(Path(path))
-    return Engine(artifact, threads=threads, adapter=None if adapter is None else read_adapter(adapter, artifact))
+    found = None if adapter is None else read_adapter(adapter, artifact)
+    return Engine(artifact, threads=threads, adapter=found, kv_cache=kv_cache)

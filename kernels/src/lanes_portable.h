@@ -48,6 +48,9 @@ struct Portable {
     static Floats load_half(const uint16_t* p) {
         return floats([&](int i) { return half_to_float(p[i]); });
     }
+    static void store_half(uint16_t* p, Floats x) {
+        for (int i = 0; i < 8; ++i) p[i] = float_to_half(x.at[i]);
+    }
     static Floats load_int8(const int8_t* p) {
         return floats([&](int i) { return float(p[i]); });
     }

@@ -9,13 +9,9 @@
 
 namespace leanto {
 
-Cache::Cache(const Model& model, const ModelConfig& config, size_t capacity)
-    : model_(&model), heads_(config.num_kv_heads), head_dim_(config.head_dim), capacity_(capacity) {
+Cache::Cache(const Model& model, const ModelConfig& config, size_t capacity, Storage storage)
+    : model_(&model), capacity_(capacity), key_values_(config.num_layers * config.num_kv_heads, capacity, config.head_dim, storage) {
     if (capacity < 1) throw std::invalid_argument("a cache needs a capacity of at least one token");
-    const size_t each = config.num_layers * config.kv_size();
-    if (capacity > (size_t{1} << 40) / each) throw std::invalid_argument("a cache of that capacity would not fit in memory");
-    keys_.reset(new float[each * capacity]);
-    values_.reset(new float[each * capacity]);
 }
 
 void Cache::truncate(size_t length) {
@@ -37,13 +33,26 @@ void Model::logits(Cache& cache, std::span<const int32_t> ids, int threads, floa
     append(cache, ids, threads, true, out);
 }
 
-Sample Model::step(Cache& cache, int32_t token, const SamplingParams& params, const Allowed& allowed, int threads) const {
-    params.check();
+std::vector<Sample> Model::steps(Cache& cache, std::span<const int32_t> tokens, SamplingParams params, std::span<const double> us,
+                                 const Allowed& allowed, size_t top, int threads) const {
+    if (us.size() != tokens.size()) throw std::invalid_argument("every token needs a u of its own");
+    if (top > config_.vocab_size) throw std::invalid_argument("there are fewer tokens than the top that is asked for");
+    for (const double u : us) {
+        params.u = u;
+        params.check();
+    }
     check_allowed(allowed, config_.vocab_size);
     const std::lock_guard lock(cache.in_use_);
-    float* out = cache.work_.logits.reserve(config_.vocab_size);
-    append(cache, {&token, 1}, threads, false, out);
-    return sample({out, config_.vocab_size}, params, allowed);
+    const size_t start = cache.length_, vocabulary = config_.vocab_size;
+    float* out = cache.work_.logits.reserve(std::max<size_t>(tokens.size(), 1) * vocabulary);
+    append(cache, tokens, threads, true, out);
+    std::vector<Sample> samples;
+    for (size_t i = 0; i < tokens.size() && (i == 0 || samples.back().token == tokens[i]); ++i) {
+        params.u = us[i];
+        samples.push_back(sample_checked({out + i * vocabulary, vocabulary}, params, allowed, top));
+    }
+    cache.length_ = start + samples.size();
+    return samples;
 }
 
 void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, bool every, float* out) const {
