@@ -25,6 +25,9 @@ ViterbiStep viterbi_step_avx2(Coding coding, int bits);
 #ifdef LEANTO_AVX512
 ViterbiStep viterbi_step_avx512(Coding coding, int bits);
 #endif
+#ifdef LEANTO_NEON
+ViterbiStep viterbi_step_neon(Coding coding, int bits);
+#endif
 
 // Floats from a cache line's beginning on.
 class AlignedFloats {
