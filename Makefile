@@ -1,6 +1,7 @@
 # Everything runs in its own .venv; nothing is needed beforehand but Python 3.11, a C++20 compiler and make.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 CORE := $(VENV)/.core
@@ -8,12 +9,13 @@ DEV := $(VENV)/.dev
 TORCH := $(VENV)/.torch
 PACKAGES := sdk edge_runtime cloud_server protos kernels
 
-.PHONY: help demo test lint bench build protos clean
+.PHONY: help demo test lint bench bench-peers build protos clean
 
 help:
 	@echo "make demo   build, start a private compute node on loopback, run real requests"
 	@echo "make test   the tests          make lint   types, style and import directions"
 	@echo "make bench  the benchmarks     make clean  remove what make made"
+	@echo "make bench-peers  speed beside llama.cpp, ik_llama.cpp and ONNX Runtime (installs them)"
 
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +48,15 @@ lint: $(DEV)
 bench: $(TORCH)
 	$(BIN)/python -m benchmarks
 
+# Other engines in an environment of their own; llama.cpp is compiled for this machine, which takes a quarter of an hour.
+bench-peers: $(TORCH)
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet -c constraints.txt ik-llama-cpp-python==0.1.5 onnxruntime-genai==0.18.0 onnx_ir
+	$(PEERS)/bin/pip install --quiet -c constraints.txt torch==2.13.0 transformers
+	CMAKE_ARGS=-DGGML_NATIVE=ON $(PEERS)/bin/pip install --quiet -c constraints.txt llama-cpp-python==0.3.36
+	$(BIN)/pip install --quiet -c constraints.txt gguf
+	$(BIN)/python -m benchmarks.decode --peers $(PEERS)/bin/python --shapes pocket 110M 1B
+
 build: $(CORE)
 	$(PIP) --no-build-isolation -e . --no-deps
 
@@ -53,4 +64,4 @@ protos: $(DEV)
 	$(BIN)/python protos/generate.py
 
 clean:
-	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,165 +1,196 @@
-"""Decode speed: tokens/s of pocket and of a random-weight 110 M Llama shape at 2 and 4 bits, beside transformers in float32.
+"""Speed and memory of the engine on random weights, beside transformers and, with --peers, llama.cpp, ik_llama.cpp and ONNX Runtime.
 
-`python -m benchmarks.decode [--json] [--quick]`. Batch 1, greedy, context of 16 tokens at the start, medians over interleaved rounds.
+`python -m benchmarks.decode [--quick] [--json] [--peers PYTHON] [--shapes pocket 110M 1B] [--models DIR]`. Every engine runs in a process
+of its own; all are asked in turn, round after round, and the medians are given. `--peers`: the Python of an environment with
+ik-llama-cpp-python, llama-cpp-python, onnxruntime-genai (`make bench-peers` makes one). `--contention`: with busy neighbours instead.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from benchmarks.measure import Row, machine, median, show
+from benchmarks.peers.bounds import bounds
+from benchmarks.peers.models import B1, M110, OURS, POCKET, Contender, Shape, ours, peers, transformers
 
-import leanto_edge
-from benchmarks.measure import Row, interleaved, median, run_cli
-from leanto_kernels import Model, tables, unit
-
-PROMPT = np.arange(3, 19, dtype=np.int32)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A Llama shape to measure."""
-
-    name: str
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    vocab: int
-    tied: bool
+ROOT = Path(__file__).parents[1]
+WORKER = Path(__file__).with_name("peers") / "worker.py"
+SHAPES = {shape.name: shape for shape in (POCKET, M110, B1)}
+CONTEXTS = (0, 1024, 4096)
+PREFILLS = (128, 1024)
+QUICK_FORMS = ("best 4", "best 2")
+CONTENDED = ("leanto best 4", "leanto fast 2", "ik_llama.cpp Q4_K_R4", "llama.cpp Q4_K_M", "onnxruntime-genai int4")
 
 
-M110 = Shape("110M", 768, 12, 12, 12, 2048, 32_000, False)
+class Worker:
+    """An engine in its own process, with a model loaded and one token made."""
 
-
-def kernel_config(shape: Shape) -> dict[str, int | float | bool]:
-    """The shape in the names of leanto_kernels.Model."""
-    return {
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.ffn,
-        "num_layers": shape.layers,
-        "num_heads": shape.heads,
-        "num_kv_heads": shape.kv_heads,
-        "head_dim": shape.hidden // shape.heads,
-        "vocab_size": shape.vocab,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10_000.0,
-        "tie_embeddings": shape.tied,
-    }
-
-
-def random_model(shape: Shape, bits: int) -> Model:
-    """Random codes in the trellis format (head and embeddings too), with rotations on: the speed does not depend on the weights."""
-    rng = np.random.default_rng(0)
-    matrices: dict[str, dict[str, Any]] = {}
-    tensors: dict[str, np.ndarray[Any, Any]] = {}
-
-    def add(name: str, rows: int, cols: int, in_seed: int, out_seed: int) -> None:
-        padded = (-(-rows // 8) * 8, -(-cols // 32) * 32)
-        matrices[name] = {"kind": "trellis", "bits": bits, "rows": rows, "cols": cols, "rank": 0, "in_seed": in_seed, "out_seed": out_seed}
-        tensors[f"{name}.codes"] = rng.integers(0, 256, (padded[0] * bits // 8, padded[1]), np.uint8)
-        tensors[f"{name}.tables"] = tables(bits)
-        tensors[f"{name}.scales"] = np.full(rows, unit(bits) / np.sqrt(cols), np.float32)
-
-    width = shape.hidden // shape.heads
-    for i in range(shape.layers):
-        layer = f"model.layers.{i}"
-        for name, heads in (("q", shape.heads), ("k", shape.kv_heads), ("v", shape.kv_heads)):
-            add(f"{layer}.self_attn.{name}_proj", heads * width, shape.hidden, 1 + i, 101 + i)
-        add(f"{layer}.self_attn.o_proj", shape.hidden, shape.heads * width, 201 + i, 301 + i)
-        for name in ("gate", "up"):
-            add(f"{layer}.mlp.{name}_proj", shape.ffn, shape.hidden, 401 + i, 501 + i)
-        add(f"{layer}.mlp.down_proj", shape.hidden, shape.ffn, 601 + i, 701 + i)
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"{layer}.{norm}.weight"] = np.ones(shape.hidden, np.float32)
-    tensors["model.norm.weight"] = np.ones(shape.hidden, np.float32)
-    add("model.embed_tokens", shape.vocab, shape.hidden, 901, 0)
-    if not shape.tied:
-        add("lm_head", shape.vocab, shape.hidden, 902, 0)
-    return Model(kernel_config(shape), matrices, tensors)
-
-
-def leanto_rate(model: Model, threads: int, tokens: int) -> Callable[[], float]:
-    """A contender: tokens/s of native decode steps."""
-
-    def run() -> float:
-        cache = model.new_cache(len(PROMPT) + tokens)
-        token = int(np.argmax(model.prefill(cache, PROMPT, threads)))
+    def __init__(self, contender: Contender, threads: int, context: int) -> None:
+        self.contender = contender
         start = time.perf_counter()
-        for _ in range(tokens):
-            token = model.step(cache, token, 0.0, 1.0, 0, 0.0, None, threads)[0]
-        return tokens / (time.perf_counter() - start)
+        command = [contender.python, WORKER, contender.engine, contender.path, threads, context]
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._answer()
+        self.cold_start = time.perf_counter() - start
 
-    return run
+    def ask(self, **what: Any) -> Any:
+        """One measurement; RuntimeError if the engine has ended."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
 
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
 
-def transformers_rate(model: LlamaForCausalLM, threads: int, tokens: int) -> Callable[[], float]:
-    """A contender: tokens/s of transformers' forward with its cache, without generate()'s bookkeeping."""
-
-    def run() -> float:
-        torch.set_num_threads(threads)
-        with torch.inference_mode():
-            out = model(torch.tensor(PROMPT[None].astype(np.int64)), use_cache=True)
-            start = time.perf_counter()
-            for _ in range(tokens):
-                out = model(out.logits[:, -1:].argmax(-1), past_key_values=out.past_key_values, use_cache=True)
-            return tokens / (time.perf_counter() - start)
-
-    return run
-
-
-def transformers_model(shape: Shape) -> LlamaForCausalLM:
-    """The same shape with random float32 weights."""
-    config = LlamaConfig(
-        vocab_size=shape.vocab,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.ffn,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        tie_word_embeddings=shape.tied,
-        max_position_embeddings=4096,
-    )
-    return LlamaForCausalLM(config).eval()
+    def _answer(self) -> Any:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.contender.name} ended")
+        return json.loads(line)
 
 
-def pocket_shape() -> tuple[Shape, Model, float]:
-    """The shipped pocket: its shape, its native model and its bits per weight."""
-    engine = leanto_edge.load(leanto_edge.embedded())
-    s = engine.shape
-    shape = Shape("pocket", s.hidden_size, s.num_layers, s.num_heads, s.num_kv_heads, s.intermediate_size, s.vocab_size, s.tie_embeddings)
-    return shape, engine.model, engine.info.bits_per_weight
-
-
-def compare(shape: Shape, models: dict[str, Model], threads: int, tokens: int, rounds: int) -> list[Row]:
-    """Rows for one shape and thread count."""
-    contenders = {name: leanto_rate(model, threads, tokens) for name, model in models.items()}
-    contenders["transformers float32"] = transformers_rate(transformers_model(shape), threads, tokens)
-    figures = interleaved(contenders, rounds)
-    base = median(figures["transformers float32"])
-    return [
-        {"model": shape.name, "engine": name, "threads": threads, "tokens/s": median(rates), "ratio": median(rates) / base}
-        for name, rates in figures.items()
-    ]
-
-
-def measure(quick: bool) -> list[Row]:
-    """All rows."""
-    rounds = 3 if quick else 7
-    pocket, native, bits = pocket_shape()
-    big = {f"leanto {bits} bit": random_model(M110, bits) for bits in (2, 4)}
-    rows: list[Row] = []
-    for threads in (1, 2):
-        rows += compare(pocket, {f"leanto {bits:.2f} bit": native}, threads, 64, rounds)
-        rows += compare(M110, big, threads, 12, rounds)
+def compare(shape: Shape, contenders: Sequence[Contender], threads: int, rounds: int, folder: Path) -> list[Row]:
+    """A row for each contender: decode and prefill in tokens/s, its share of the machine's bound, memory, and start to first token."""
+    contexts = [at for at in CONTEXTS if at < shape.context and (rounds > 3 or at == 0)]
+    prefills = [count for count in PREFILLS if count < shape.context and (rounds > 3 or count == PREFILLS[0])]
+    tokens = 64 if shape is POCKET else 12
+    limits = bounds(threads, folder)
+    with ExitStack() as stack:
+        workers = []
+        for contender in contenders:
+            try:
+                workers.append(stack.enter_context(_working(contender, threads, min(shape.context, 5000))))
+            except RuntimeError as error:
+                print(f"skipped: {error}", flush=True)
+        decode: dict[Worker, list[float]] = {worker: [] for worker in workers}
+        prefill: dict[Worker, list[float]] = {worker: [] for worker in workers}
+        for _ in range(rounds):
+            for worker in workers:
+                decode[worker] += worker.ask(decode=tokens, at=[0])["seconds"]
+                prefill[worker].append(worker.ask(prefill=prefills[0])["seconds"])
+        rows = []
+        for worker in workers:
+            best, first = tokens / median(decode[worker]), prefills[0] / median(prefill[worker])
+            contender = worker.contender
+            row: Row = {"shape": shape.name, "engine": contender.engine, "form": contender.form, "threads": threads, "decode": best}
+            if len(contexts) > 1:
+                seconds = worker.ask(decode=8, at=contexts[1:])["seconds"]
+                row |= {f"decode at {at}": 8 / took for at, took in zip(contexts[1:], seconds, strict=True)}
+            row[f"prefill {prefills[0]}"] = first
+            row |= {f"prefill {count}": count / worker.ask(prefill=count)["seconds"] for count in prefills[1:]}
+            read = contender.file_bytes * (shape.read_weights / _weights(shape))
+            rows.append(
+                row
+                | {
+                    "of bandwidth": best * read / limits["bytes_per_second"],
+                    "of int8 peak": first * shape.read_weights / limits["products_per_second"],
+                    "file MB": contender.file_bytes / 1e6,
+                    "resident MB": worker.ask(memory=True)["resident_bytes"] / 1e6,
+                    "cold start s": worker.cold_start,
+                }
+            )
     return rows
 
 
+def contention(shape: Shape, contenders: Sequence[Contender], rounds: int) -> list[Row]:
+    """Decode on two threads while none, one and two other processes keep a core busy each."""
+    figures: dict[tuple[str, int], list[float]] = {}
+    with ExitStack() as stack:
+        workers = [stack.enter_context(_working(contender, 2, 64)) for contender in contenders if contender.name in CONTENDED]
+        for _ in range(rounds):
+            for busy in range(3):
+                with ExitStack() as neighbours:
+                    for _ in range(busy):
+                        neighbours.enter_context(_busy())
+                    for worker in workers:
+                        seconds = worker.ask(decode=8, at=[0])["seconds"][0]
+                        figures.setdefault((worker.contender.name, busy), []).append(8 / seconds)
+    names = list(dict.fromkeys(name for name, _ in figures))
+    return [
+        {"shape": shape.name, "engine": name, "quiet": median(figures[name, 0])}
+        | {f"{busy} busy": median(figures[name, busy]) / median(figures[name, 0]) for busy in (1, 2)}
+        for name in names
+    ]
+
+
+@contextmanager
+def _working(contender: Contender, threads: int, context: int) -> Iterator[Worker]:
+    worker = Worker(contender, threads, context)
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _weights(shape: Shape) -> int:
+    """All weights in the files: a tied embedding is there once."""
+    return shape.read_weights + (0 if shape.tied else shape.vocab * shape.hidden)
+
+
+def measure(quick: bool, peer_python: str | None = None, shapes: Sequence[Shape] = (POCKET, M110), folder: Path | None = None) -> list[Row]:
+    """All rows."""
+    folder = folder or ROOT / "build" / "benchmark-models"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    for shape in shapes:
+        contenders = _contenders(shape, folder, peer_python)
+        for threads in (1, 2):
+            rows += compare(shape, contenders, threads, 3 if quick else 7, folder)
+    return rows
+
+
+def _contenders(shape: Shape, folder: Path, peer_python: str | None) -> list[Contender]:
+    found = list(ours(shape, folder, sys.executable, tuple(OURS) if peer_python else QUICK_FORMS))
+    if shape is not B1:
+        found.append(transformers(shape, folder, sys.executable))
+    return found + (list(peers(shape, folder, peer_python)) if peer_python else [])
+
+
+def main() -> None:
+    """Tables, or one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, no long contexts")
+    parser.add_argument("--peers", metavar="PYTHON", help="the Python of an environment that has the peers")
+    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=["pocket", "110M"])
+    parser.add_argument("--models", type=Path, default=ROOT / "build" / "benchmark-models", help="where the files are kept")
+    parser.add_argument("--contention", action="store_true")
+    args = parser.parse_args()
+    where, shapes = machine(), [SHAPES[name] for name in args.shapes]
+    if args.contention:
+        args.models.mkdir(parents=True, exist_ok=True)
+        rows = [row for shape in shapes for row in contention(shape, _contenders(shape, args.models, args.peers), 3 if args.quick else 5)]
+    else:
+        rows = measure(args.quick, args.peers, shapes, args.models)
+    if args.json:
+        print(json.dumps({"benchmark": "decode", "machine": where, "rows": rows}, indent=1))
+    else:
+        show("decode", where, rows)
+
+
 if __name__ == "__main__":
-    run_cli("decode", measure)
+    main()

@@ -1,7 +1,7 @@
 """One engine with one model, in a process of its own: reads a line of JSON with what to measure, answers with a line of JSON.
 
-`python worker.py ENGINE MODEL THREADS CONTEXT`. Asks: {"decode": tokens, "at": context} → {"seconds": …}; {"prefill": tokens} →
-{"seconds": …}; {"memory": true} → {"resident_bytes": …}. Runs under any Python that has the engine; knows nothing of leanto's benchmarks.
+`python worker.py ENGINE MODEL THREADS CONTEXT`. Asks: {"decode": tokens, "at": [contexts]} → {"seconds": [...]}, contexts ascending;
+{"prefill": tokens} → {"seconds": …}; {"memory": true} → resident bytes. Runs under any Python that has the engine, and imports no more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sys
 import time
 from typing import Any, Protocol
 
-PROMPT_TOKEN, TOP_ID = 5, 250
+FIRST_ID, IDS = 5, 250  # of the tokens that are fed
+RUN = 512  # tokens of a long context that are fed together
 
 
 class Engine(Protocol):
@@ -33,17 +34,14 @@ class LlamaCpp:
         import ctypes
         import importlib
 
-        c: Any = importlib.import_module("ik_llama_cpp._ctypes_api" if package == "ik" else "llama_cpp.llama_cpp")
+        c: Any = importlib.import_module("ik_llama_cpp._ctypes_api" if package == "ik_llama.cpp" else "llama_cpp.llama_cpp")
         self._c = c
-        silent = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
-        self._silent = silent
-        library = ctypes.CDLL(None)
-        setter = getattr(c, "llama_log_set", None) or getattr(getattr(c, "_lib", library), "llama_log_set", None)
+        self._silent = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
+        setter = getattr(c, "llama_log_set", None) or getattr(getattr(c, "_lib", None), "llama_log_set", None)
         if setter:
-            setter(silent, None)
+            setter(self._silent, None)
         c.llama_backend_init()
-        model = c.llama_model_default_params()
-        self._model = c.llama_model_load_from_file(path.encode(), model)
+        self._model = c.llama_model_load_from_file(path.encode(), c.llama_model_default_params())
         if not self._model:
             raise SystemExit(f"{path} does not load")
         params = c.llama_context_default_params()
@@ -97,6 +95,28 @@ class OnnxGenai:
         self._generator.get_logits()
 
 
+class Transformers:
+    """transformers in float32, its forward pass with its cache."""
+
+    def __init__(self, path: str, threads: int, _context: int) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(threads)
+        self._torch, self._model = torch, AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the context."""
+        self._cache: Any = None
+
+    def feed(self, ids: list[int]) -> None:
+        """Extend the context by some ids and wait for the logits."""
+        with self._torch.inference_mode():
+            out = self._model(self._torch.tensor([ids]), past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        self._cache = out.past_key_values
+
+
 class Leanto:
     """leanto_edge on an artifact."""
 
@@ -111,7 +131,7 @@ class Leanto:
         self._cache = self._model.new_cache(self._context)
 
     def feed(self, ids: list[int]) -> None:
-        """Extend the context by some ids and wait for the logits."""
+        """Extend the context by some ids; a single one samples too, as a step of the engine does."""
         import numpy as np
 
         if len(ids) == 1:
@@ -122,42 +142,51 @@ class Leanto:
 
 def load(engine: str, path: str, threads: int, context: int) -> Engine:
     """The engine by name."""
-    if engine == "leanto":
-        return Leanto(path, threads, context)
-    if engine == "onnxruntime-genai":
-        return OnnxGenai(path, threads, context)
-    return LlamaCpp(engine, path, threads, context)
+    kinds = {"leanto": Leanto, "onnxruntime-genai": OnnxGenai, "transformers": Transformers}
+    return kinds[engine](path, threads, context) if engine in kinds else LlamaCpp(engine, path, threads, context)
 
 
-def answer(engine: Engine, ask: dict[str, Any]) -> dict[str, float]:
+def answer(engine: Engine, ask: dict[str, Any]) -> dict[str, Any]:
     """Measure what is asked."""
     if "memory" in ask:
-        with open("/proc/self/status") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return {"resident_bytes": 1024 * int(lines["VmRSS"].split()[0])}
-    if "prefill" in ask:
-        engine.clear()
-        ids = [PROMPT_TOKEN + i % TOP_ID for i in range(ask["prefill"])]
-        start = time.perf_counter()
-        engine.feed(ids)
-        return {"seconds": time.perf_counter() - start}
+        return {"resident_bytes": _resident()}
     engine.clear()
-    context = max(1, ask["at"])
-    for at in range(0, context, 512):
-        engine.feed([PROMPT_TOKEN + i % TOP_ID for i in range(at, min(at + 512, context))])
+    if "prefill" in ask:
+        return {"seconds": _timed(engine, _ids(0, ask["prefill"]))}
+    found, at = [], 0
+    for context in ask["at"]:
+        while at < context:
+            step = min(RUN, context - at)
+            engine.feed(_ids(at, step))
+            at += step
+        engine.feed(_ids(at, 1))
+        found.append(sum(_timed(engine, _ids(at + i, 1)) for i in range(1, ask["decode"] + 1)))
+        at += ask["decode"] + 1
+    return {"seconds": found}
+
+
+def _timed(engine: Engine, ids: list[int]) -> float:
     start = time.perf_counter()
-    for i in range(ask["decode"]):
-        engine.feed([PROMPT_TOKEN + i % TOP_ID])
-    return {"seconds": time.perf_counter() - start}
+    engine.feed(ids)
+    return time.perf_counter() - start
+
+
+def _ids(first: int, count: int) -> list[int]:
+    return [FIRST_ID + i % IDS for i in range(first, first + count)]
+
+
+def _resident() -> int:
+    with open("/proc/self/status") as file:
+        lines = dict(line.split(":", 1) for line in file)
+    return 1024 * int(lines["VmRSS"].split()[0])
 
 
 def main() -> None:
-    """Load, say so, and answer until the input ends."""
+    """Load, make one token, say so, and answer until the input ends."""
     name, path, threads, context = sys.argv[1:]
-    start = time.perf_counter()
     engine = load(name, path, int(threads), int(context))
-    engine.feed([PROMPT_TOKEN])
-    print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+    engine.feed([FIRST_ID])
+    print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(engine, json.loads(line))), flush=True)
 

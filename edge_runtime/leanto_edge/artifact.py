@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 from leanto_edge.architecture import ModelShape
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
@@ -36,7 +34,7 @@ from leanto_edge.manifest import (
     safe_name,
     verify_files,
 )
-from leanto_edge.tensor_file import Array, TensorFile
+from leanto_edge.tensor_file import Array, TensorFile, write_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +88,9 @@ def write_artifact(
         _write_draft(draft, config, matrices, tensors, files, {"name": out.name, **metadata})
         read_artifact(draft)
         draft.chmod(0o755)
-        (draft / WEIGHTS).chmod(0o644)  # save_file lets only its owner read
         draft.rename(out)
         _sync(out.parent)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise ArtifactError(out, f"cannot be written ({error}); free some space or choose another place") from None
     finally:
         if draft is not None:
@@ -229,14 +226,13 @@ def _write_draft(
     """All files of an artifact, the manifest last."""
     block = {"quant_method": "leanto", "format": FORMAT, "block": BLOCK, "matrices": _described(matrices)}
     _write(draft / CONFIG, as_json({**config, "quantization_config": block}))
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, draft / WEIGHTS, {"format": "pt"})
+    write_tensors(draft / WEIGHTS, tensors)
     for name, content in files.items():
         _write(draft / safe_name(draft, name), content)
     listed = {file.name: fingerprint(file) for file in sorted(draft.iterdir())}
     derived = _derived(listed, ModelShape.from_config(draft, config), matrices)
     _write(draft / MANIFEST, as_json({**metadata, **derived}))
-    for file in (draft / WEIGHTS, draft):
-        _sync(file)
+    _sync(draft)
 
 
 def _write(path: Path, content: bytes) -> None:

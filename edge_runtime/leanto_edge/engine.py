@@ -71,7 +71,7 @@ class Engine:
         self._path = artifact.path
         self._form = self._call_form(artifact, adapter)
         self.info = self._describe(artifact, adapter)
-        self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else _available_cpus())
+        self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else available_cpus())
 
     def generate(self, request: GenerationRequest) -> Iterator[Token]:
         """Tokens as they are made; closing the iterator stops the work. Raises PromptError before the first token."""
@@ -225,7 +225,7 @@ class Engine:
         )
 
 
-def _available_cpus() -> int:
+def available_cpus() -> int:
     """CPUs that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -1,12 +1,14 @@
-"""Maps a safetensors file: every tensor becomes a read-only NumPy view of the file, nothing is copied.
+"""Maps a safetensors file: every tensor becomes a read-only NumPy view of the file, nothing is copied; and writes one to be mapped.
 
-The safetensors library validates the header; this module only finds the bytes. Knows nothing of models.
+The safetensors library validates the header; this module only finds the bytes, and lays those it writes along cache lines. Knows
+nothing of models.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "I8": np.dtype("i1"),
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
+LINE = 64  # bytes: a vector that crosses a cache line takes two loads
 _TRUNCATED = "is truncated or not a safetensors file; fetch it again"
 
 
@@ -58,6 +62,28 @@ class TensorFile(Mapping[str, Array]):
         if self.dtypes[name] == "BF16":
             return (stored.astype(np.uint32) << 16).view(np.float32)
         return stored.astype(np.float32, copy=False)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
+    """Write float32, float16, uint8 and int8 tensors to `path`, through to the disk. Raises OSError.
+
+    The data starts at a multiple of LINE, and so does every tensor whose size is one: those come first.
+    """
+    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    ordered = sorted(arrays, key=lambda name: (arrays[name].nbytes % LINE != 0, -arrays[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in ordered:
+        begin, end = end, end + arrays[name].nbytes
+        header[name] = {"dtype": _NAMES[arrays[name].dtype], "shape": arrays[name].shape, "data_offsets": (begin, end)}
+    described = json.dumps(header, separators=(",", ":")).encode()
+    described += b" " * (-(8 + len(described)) % LINE)
+    with path.open("wb") as file:
+        file.write(len(described).to_bytes(8, "little") + described)
+        for name in ordered:
+            file.write(arrays[name].data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _map(path: Path) -> mmap.mmap:

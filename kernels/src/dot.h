@@ -15,44 +15,62 @@ template <class L, class Body> void each_strip(size_t columns, Body body) {
         if (c < columns) body(c, Width<kColumnLanes>());
 }
 
+constexpr size_t kTokenRun = 64;  // vectors whose excess is found together
+
+// What the bias of L adds to each row's product with x.
+template <class L> int32_t excess_of(const int8_t* x, size_t columns) {
+    if constexpr (L::kBias == 0) return 0;
+    auto sum = L::start(0);
+    each_strip<L>(columns, [&](size_t c, auto strip) { sum = L::dot(sum, L::operand(L::load_bytes(x + c, strip)), L::biased(typename L::Bytes{})); });
+    return L::sum_ints(sum);
+}
+
 // Rows of w times some vectors. `Biased` says that w holds the bias of L already.
 template <class L, int Rows, int Tokens, bool Biased>
-void int8_block(const int8_t* w, size_t columns, const int8_t* x, int32_t* y, size_t stride) {
-    typename L::Ints sums[Tokens][Rows], offsets[Tokens];
-    for (int t = 0; t < Tokens; ++t) {
-        offsets[t] = L::zero_ints();
-        for (auto& sum : sums[t]) sum = L::zero_ints();
-    }
+void int8_block(const int8_t* w, size_t columns, const int8_t* x, const int32_t* excess, int32_t* y, size_t stride) {
+    typename L::Ints sums[Tokens][Rows];
+    for (int t = 0; t < Tokens; ++t)
+        for (auto& sum : sums[t]) sum = L::start(excess[t]);
     each_strip<L>(columns, [&](size_t c, auto strip) {
         typename L::Operand values[Tokens];
-        for (int t = 0; t < Tokens; ++t) {
-            values[t] = L::operand(L::load_bytes(x + t * columns + c, strip));
-            offsets[t] = L::offset(offsets[t], values[t]);
-        }
+        for (int t = 0; t < Tokens; ++t) values[t] = L::operand(L::load_bytes(x + t * columns + c, strip));
         for (int r = 0; r < Rows; ++r) {
             const auto loaded = L::load_bytes(w + r * columns + c, strip), weights = Biased ? loaded : L::biased(loaded);
             for (int t = 0; t < Tokens; ++t) sums[t][r] = L::dot(sums[t][r], values[t], weights);
         }
     });
     for (int t = 0; t < Tokens; ++t) {
-        if constexpr (Rows == 8) L::store_sums(y + t * stride, sums[t], offsets[t]);
+        if constexpr (Rows == 8) L::store_sums(y + t * stride, sums[t]);
         else
-            for (int r = 0; r < Rows; ++r) y[t * stride + r] = L::sum_ints(sums[t][r], offsets[t]);
+            for (int r = 0; r < Rows; ++r) y[t * stride + r] = L::sum_ints(sums[t][r]);
     }
 }
 
 template <class L, int Rows, bool Biased>
-void int8_rows(const int8_t* w, size_t columns, const int8_t* x, size_t tokens, int32_t* y, size_t stride) {
+void int8_rows(const int8_t* w, size_t columns, const int8_t* x, const int32_t* excess, size_t tokens, int32_t* y, size_t stride) {
     size_t t = 0;
-    for (; t + L::kTokens <= tokens; t += L::kTokens) int8_block<L, Rows, L::kTokens, Biased>(w, columns, x + t * columns, y + t * stride, stride);
-    for (; t < tokens; ++t) int8_block<L, Rows, 1, Biased>(w, columns, x + t * columns, y + t * stride, stride);
+    for (; t + L::kTokens <= tokens; t += L::kTokens)
+        int8_block<L, Rows, L::kTokens, Biased>(w, columns, x + t * columns, excess + t, y + t * stride, stride);
+    for (; t < tokens; ++t) int8_block<L, Rows, 1, Biased>(w, columns, x + t * columns, excess + t, y + t * stride, stride);
+}
+
+// Calls body(x, excess, count, y) for runs of the vectors and of what comes of them.
+template <class L, class Body> void each_run(const int8_t* x, size_t columns, size_t tokens, int32_t* y, size_t stride, Body body) {
+    for (size_t t = 0; t < tokens; t += kTokenRun) {
+        const size_t count = tokens - t < kTokenRun ? tokens - t : kTokenRun;
+        int32_t excess[kTokenRun];
+        for (size_t i = 0; i < count; ++i) excess[i] = excess_of<L>(x + (t + i) * columns, columns);
+        body(x + t * columns, excess, count, y + t * stride);
+    }
 }
 
 template <class L>
 void int8_product(const int8_t* w, size_t columns, const int8_t* x, size_t tokens, size_t first, size_t last, int32_t* y, size_t stride) {
-    size_t row = first;
-    for (; row + 8 <= last; row += 8) int8_rows<L, 8, false>(w + row * columns, columns, x, tokens, y + (row - first), stride);
-    for (; row < last; ++row) int8_rows<L, 1, false>(w + row * columns, columns, x, tokens, y + (row - first), stride);
+    each_run<L>(x, columns, tokens, y, stride, [&](const int8_t* run, const int32_t* excess, size_t count, int32_t* out) {
+        size_t row = first;
+        for (; row + 8 <= last; row += 8) int8_rows<L, 8, false>(w + row * columns, columns, run, excess, count, out + (row - first), stride);
+        for (; row < last; ++row) int8_rows<L, 1, false>(w + row * columns, columns, run, excess, count, out + (row - first), stride);
+    });
 }
 
 template <class L> typename L::Floats load_weights(const float* p) { return L::load(p); }

@@ -88,7 +88,6 @@ struct Avx2 {
         _mm_storel_epi64(reinterpret_cast<__m128i*>(q), _mm_packs_epi16(words, words));
     }
 
-    static Ints zero_ints() { return _mm256_setzero_si256(); }
     static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
     static Bytes load_bytes(const void* p, Width<32>) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
     static void store_bytes(void* p, Bytes x, Width<32>) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
@@ -109,17 +108,17 @@ struct Avx2 {
     static constexpr int kBias = 0;
     static Bytes biased(Bytes w) { return w; }
     static Operand operand(Bytes x) { return {x, _mm256_abs_epi8(x)}; }
-    static Ints offset(Ints sum, Operand) { return sum; }
+    static Ints start(int32_t /*excess*/) { return _mm256_setzero_si256(); }
     static Ints dot(Ints sum, Operand x, Bytes w) {
         const __m256i pairs = _mm256_maddubs_epi16(x.magnitude, _mm256_sign_epi8(w, x.values));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
-    static void store_sums(int32_t* y, const Ints (&sums)[8], Ints /*offset*/) {
+    static void store_sums(int32_t* y, const Ints (&sums)[8]) {
         const __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
         const __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[4], sums[5]), _mm256_hadd_epi32(sums[6], sums[7]));
         store_bytes(y, _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)), Width<32>());
     }
-    static int32_t sum_ints(Ints x, Ints /*offset*/) {
+    static int32_t sum_ints(Ints x) {
         __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
         s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
         return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));

@@ -14,7 +14,6 @@ struct Avx512 : Avx2 {
     static constexpr int kTokens = 2;
 
     using Avx2::store_sums;
-    static Ints zero_ints() { return _mm512_setzero_si512(); }
     static Bytes load_bytes(const void* p, Width<64>) { return _mm512_loadu_si512(p); }
     static Bytes load_bytes(const void* p, Width<32>) {
         return _mm512_zextsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
@@ -43,18 +42,17 @@ struct Avx512 : Avx2 {
     static constexpr int kBias = -128;  // a byte that is w + 128 when read without a sign
     static Bytes biased(Bytes w) { return _mm512_xor_si512(w, _mm512_set1_epi8(-128)); }
     static Operand operand(Bytes x) { return x; }
-    static Ints offset(Ints sum, Operand x) { return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(-128), x); }
+    static Ints start(int32_t excess) { return _mm512_zextsi128_si512(_mm_cvtsi32_si128(int32_t(0u - uint32_t(excess)))); }
     static Ints dot(Ints sum, Operand x, Bytes w) { return _mm512_dpbusd_epi32(sum, w, x); }
-    static void store_sums(int32_t* y, const Ints (&sums)[8], Ints offset) {
+    static void store_sums(int32_t* y, const Ints (&sums)[8]) {
         __m256i halves[8];
-        for (int i = 0; i < 8; ++i) halves[i] = half(_mm512_sub_epi32(sums[i], offset));
-        Avx2::store_sums(y, halves, offset_done());
+        for (int i = 0; i < 8; ++i) halves[i] = half(sums[i]);
+        Avx2::store_sums(y, halves);
     }
-    static int32_t sum_ints(Ints x, Ints offset) { return Avx2::sum_ints(half(_mm512_sub_epi32(x, offset)), offset_done()); }
+    static int32_t sum_ints(Ints x) { return Avx2::sum_ints(half(x)); }
 
   private:
     static __m256i half(__m512i x) { return _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1)); }
-    static __m256i offset_done() { return _mm256_setzero_si256(); }
 };
 
 }  // namespace

@@ -100,7 +100,6 @@ struct Portable {
         for (int i = 0; i < 8; ++i) q[i] = static_cast<int8_t>(std::nearbyint(x.at[i]));
     }
 
-    static Ints zero_ints() { return {}; }
     static void prefetch(const void*) {}
     static Bytes load_bytes(const void* p, Width<32>) {
         Bytes r;
@@ -128,19 +127,19 @@ struct Portable {
         return bytes([&](int i) { return (x.at[i] >> Shift | next.at[i] << (8 - Shift)) & ((1 << Width) - 1); });
     }
     // sum + w · x in partial sums; neither x nor w holds -128. A set whose instructions want unsigned weights adds kBias to each, in the
-    // table A or by `biased`, and gathers in `offset` what that adds to every sum.
+    // table A or by `biased`, and begins every sum with what that will add to it, taken away.
     static constexpr int kBias = 0;
     static Bytes biased(Bytes w) { return w; }
     static Operand operand(Bytes x) { return x; }
-    static Ints offset(Ints sum, Operand) { return sum; }
+    static Ints start(int32_t /*excess*/) { return {}; }
     static Ints dot(Ints sum, Operand x, Bytes w) {
         for (int i = 0; i < 32; ++i) sum.at[i % 8] += int16_t(int8_t(x.at[i])) * int16_t(int8_t(w.at[i]));
         return sum;
     }
-    static void store_sums(int32_t* y, const Ints (&sums)[8], Ints offset) {
-        for (int i = 0; i < 8; ++i) y[i] = sum_ints(sums[i], offset);
+    static void store_sums(int32_t* y, const Ints (&sums)[8]) {
+        for (int i = 0; i < 8; ++i) y[i] = sum_ints(sums[i]);
     }
-    static int32_t sum_ints(Ints x, Ints /*offset*/) {
+    static int32_t sum_ints(Ints x) {
         int32_t s = 0;
         for (int i = 0; i < 8; ++i) s += x.at[i];
         return s;

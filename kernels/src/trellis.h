@@ -85,19 +85,18 @@ template <class L, Coding C, int Bits> void decode_group(const TrellisCodes& w, 
     });
 }
 
-template <class L, Coding C, int Bits> void multiply_group(const TrellisCodes& w, size_t row, const int8_t* x, int32_t* y) {
+template <class L, Coding C, int Bits> void multiply_group(const TrellisCodes& w, size_t row, const int8_t* x, int32_t excess, int32_t* y) {
     const GroupStream<L, C, Bits> stream(w, row);
     const Tables<L> tables(w, L::kBias);
     const size_t ahead = 2 * kRowGroup * Bits / 8 * w.columns;  // two groups of rows: the hardware loses the thread at each row's end
-    typename L::Ints sums[kRowGroup], offset = L::zero_ints();
-    for (auto& sum : sums) sum = L::zero_ints();
+    typename L::Ints sums[kRowGroup];
+    for (auto& sum : sums) sum = L::start(excess);
     each_strip<L>(w.columns, [&](size_t c, auto strip) {
         for (int i = 0; i < Bits; ++i) L::prefetch(stream.at[i] + c + ahead);
         const auto values = L::operand(L::load_bytes(x + c, strip));
-        offset = L::offset(offset, values);
         each_row(stream, tables, c, strip, [&](int r, typename L::Bytes weights) { sums[r] = L::dot(sums[r], values, weights); });
     });
-    L::store_sums(y, sums, offset);
+    L::store_sums(y, sums);
 }
 
 // Calls call<C, Bits>() for what w says at run time.
@@ -121,14 +120,16 @@ template <class L>
 void trellis_product(const TrellisCodes& w, const int8_t* x, size_t tokens, size_t first, size_t last, int8_t* tile, int32_t* y,
                      size_t stride) {
     with_form<L>(w, [&]<Coding C, int Bits>() {
-        for (size_t row = first; row < last; row += kRowGroup) {
-            if (tokens == 1) {
-                multiply_group<L, C, Bits>(w, row, x, y + (row - first));
-            } else {  // decode once for all tokens
-                decode_group<L, C, Bits>(w, row, L::kBias, tile);
-                int8_rows<L, kRowGroup, true>(tile, w.columns, x, tokens, y + (row - first), stride);
+        each_run<L>(x, w.columns, tokens, y, stride, [&](const int8_t* run, const int32_t* excess, size_t count, int32_t* out) {
+            for (size_t row = first; row < last; row += kRowGroup) {
+                if (count == 1) {
+                    multiply_group<L, C, Bits>(w, row, run, *excess, out + (row - first));
+                } else {  // decode once for all tokens
+                    decode_group<L, C, Bits>(w, row, L::kBias, tile);
+                    int8_rows<L, kRowGroup, true>(tile, w.columns, run, excess, count, out + (row - first), stride);
+                }
             }
-        }
+        });
     });
 }
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from leanto_edge.layout import MatrixSpec, TensorSpec
+from leanto_edge.tensor_file import LINE
 
 _ITEM_BYTES = {"F32": 4, "F16": 2, "I8": 1, "U8": 1}
 
@@ -76,7 +77,7 @@ def stored_size(module: str, spec: MatrixSpec, file_size: int) -> int:
 def vectors_size(vectors: Mapping[str, int], file_size: int) -> int:
     """Bytes of the norms and biases (float32), and of what a safetensors file has besides its entries."""
     lengths = [_tensor_size(name, TensorSpec(frozenset({"F32"}), (size,)), file_size) for name, size in vectors.items()]
-    return sum(lengths) + len('{"__metadata__":{"format":"pt"}}') + 16
+    return sum(lengths) + len('{"__metadata__":{"format":"pt"}}') + 8 + LINE
 
 
 def _tensor_size(name: str, tensor: TensorSpec, file_size: int) -> int:
