@@ -92,7 +92,6 @@ struct Neon {
         vst1_s8(q, vmovn_s16(vcombine_s16(low, high)));
     }
 
-    static Ints zero_ints() { return vdupq_n_s32(0); }
     static void prefetch(const void* p) { __builtin_prefetch(p); }
     static Bytes load_bytes(const void* p, Width<16>) { return vld1q_u8(static_cast<const uint8_t*>(p)); }
     static void store_bytes(void* p, Bytes x, Width<16>) { vst1q_u8(static_cast<uint8_t*>(p), x); }
@@ -112,17 +111,17 @@ struct Neon {
     static constexpr int kBias = 0;
     static Bytes biased(Bytes w) { return w; }
     static Operand operand(Bytes x) { return x; }
-    static Ints offset(Ints sum, Operand) { return sum; }
+    static Ints start(int32_t /*excess*/) { return vdupq_n_s32(0); }
     // |x| <= 127 and |w| <= 127, so the sums of two products fit int16.
     static Ints dot(Ints sum, Operand x, Bytes w) {
         const int8x16_t xs = vreinterpretq_s8_u8(x), ws = vreinterpretq_s8_u8(w);
         return vpadalq_s16(sum, vmlal_high_s8(vmull_s8(vget_low_s8(xs), vget_low_s8(ws)), xs, ws));
     }
-    static void store_sums(int32_t* y, const Ints (&sums)[8], Ints /*offset*/) {
+    static void store_sums(int32_t* y, const Ints (&sums)[8]) {
         vst1q_s32(y, vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3])));
         vst1q_s32(y + 4, vpaddq_s32(vpaddq_s32(sums[4], sums[5]), vpaddq_s32(sums[6], sums[7])));
     }
-    static int32_t sum_ints(Ints x, Ints /*offset*/) { return vaddvq_s32(x); }
+    static int32_t sum_ints(Ints x) { return vaddvq_s32(x); }
 
   private:
     // 2^n · e^r as in lanes_avx2.h; vminq and vmaxq let a NaN pass.
