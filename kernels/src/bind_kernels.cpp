@@ -208,7 +208,7 @@ SampleTuple sample_logits(const Array<float>& logits, double temperature, double
 }
 
 void set_isa(const std::string& name) {
-    demand(choose_isa(name.c_str()), "this machine has no instruction set '" + name + "': avx512, avx2 or scalar");
+    demand(choose_isa(name.c_str()), "this machine has no instruction set '" + name + "': " + isa_names());
 }
 
 }  // namespace
@@ -217,7 +217,7 @@ void set_isa(const std::string& name) {
 void bind_kernels(nanobind::module_& module) {
     using namespace leanto;
     kernels();  // a misspelt LEANTO_ISA fails the import
-    module.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use: avx512, avx2 or scalar.");
+    module.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use: avx512, avx2, neon_dotprod, neon or scalar.");
     module.def("set_isa", &set_isa, "name"_a, "Use another instruction set from now on. Raises ValueError if this machine lacks it.");
     module.def("gemv_trellis", &gemv_trellis, "codes"_a.noconvert(), "tables"_a.noconvert(), "x"_a.noconvert(), "bits"_a, "rows"_a,
                "kind"_a = "trellis",

@@ -18,6 +18,8 @@ constexpr int kSpins = 2000;
 void pause() {
 #if defined(__x86_64__) || defined(_M_X64)
     _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");  // most cores pass over the instruction named yield
 #else
     std::this_thread::yield();
 #endif

@@ -100,8 +100,13 @@ const Kernels& avx2_kernels();
 #ifdef LEANTO_AVX512
 const Kernels& avx512_kernels();
 #endif
+#ifdef LEANTO_NEON
+const Kernels& neon_kernels();
+const Kernels& neon_dotprod_kernels();
+#endif
 
 const Kernels& kernels();           // the chosen set; throws std::invalid_argument if LEANTO_ISA names none
 bool choose_isa(const char* name);  // false if this machine has no such set
+const char* isa_names();            // of this build, best first: "avx512, avx2 or scalar"
 
 }  // namespace leanto

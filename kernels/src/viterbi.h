@@ -24,6 +24,9 @@ ViterbiStep viterbi_step_avx2(Coding coding, int bits);
 #ifdef LEANTO_AVX512
 ViterbiStep viterbi_step_avx512(Coding coding, int bits);
 #endif
+#ifdef LEANTO_NEON
+ViterbiStep viterbi_step_neon(Coding coding, int bits);
+#endif
 
 // Encodes one block of one column after the other; one per thread, it owns the scratch.
 class BlockEncoder {
