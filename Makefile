@@ -10,12 +10,13 @@ DEV := $(VENV)/.dev
 TORCH := $(VENV)/.torch
 PACKAGES := sdk edge_runtime cloud_server protos kernels
 
-.PHONY: help demo test test-native lint bench bench-peers build protos clean
+.PHONY: help demo test test-native test-neon lint bench bench-peers build protos clean
 
 help:
 	@echo "make demo   build, start a private compute node on loopback, run real requests"
 	@echo "make test   the tests          make lint   types, style and import directions"
 	@echo "make test-native  kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make test-neon    kernels and engine as 64-bit ARM, cross-compiled and run by qemu (Debian)"
 	@echo "make bench  the benchmarks     make clean  remove what make made"
 	@echo "make bench-peers  speed beside llama.cpp, ik_llama.cpp and ONNX Runtime (installs them)"
 
@@ -51,6 +52,9 @@ test-native: $(SANITIZED)/.done
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONMALLOC=malloc CI=true \
 	$(SANITIZED)/bin/python -m pytest tests/kernels tests/edge_runtime --timeout 600
+
+test-neon: $(CORE)
+	bash kernels/aarch64/test.sh
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -259,6 +259,6 @@ void bind_model(nanobind::module_& module) {
              "Append `token` and sample the next: (token, logprob, margin, entropy, top), as `sample` would from these logits.")
         .def("steps", &steps, "cache"_a, "ids"_a.noconvert(), "us"_a.noconvert(), "temperature"_a = 0.0, "top_p"_a = 1.0, "top_k"_a = 0,
              "allowed"_a.noconvert() = nb::none(), "threads"_a = 1, "top"_a = 0,
-             "Append ids (n,) int32 for as long as each is what was sampled before it, with us (n,) float64: what `step` would return one by\n"
-             "one, up to the first sample that is not the id which follows. The cache grows by as many tokens as there are samples.");
+             "Append ids (n,) int32 and sample after each of the last len(us), with us (k,) float64: what `step` would return one by one,\n"
+             "up to the first sample that is not the id which follows; the ids from there on are not appended.");
 }

@@ -34,6 +34,9 @@ struct Neon {
         const float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(p));
         return {vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)};
     }
+    static void store_half(uint16_t* p, Floats x) {
+        vst1q_u16(p, vreinterpretq_u16_f16(vcombine_f16(vcvt_f16_f32(x.low), vcvt_f16_f32(x.high))));
+    }
     static Floats load_int8(const int8_t* p) {
         const int16x8_t words = vmovl_s8(vld1_s8(p));
         return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(words))), vcvtq_f32_s32(vmovl_high_s16(words))};

@@ -25,17 +25,17 @@ Model::Model(const ModelConfig& config, const Parts& parts) : config_(config), w
 
 void Model::prefill(Cache& cache, std::span<const int32_t> ids, int threads, float* out) const {
     const std::lock_guard lock(cache.in_use_);
-    append(cache, ids, threads, false, out);
+    append(cache, ids, threads, 1, out);
 }
 
 void Model::logits(Cache& cache, std::span<const int32_t> ids, int threads, float* out) const {
     const std::lock_guard lock(cache.in_use_);
-    append(cache, ids, threads, true, out);
+    append(cache, ids, threads, ids.size(), out);
 }
 
 std::vector<Sample> Model::steps(Cache& cache, std::span<const int32_t> tokens, SamplingParams params, std::span<const double> us,
                                  const Allowed& allowed, size_t top, int threads) const {
-    if (us.size() != tokens.size()) throw std::invalid_argument("every token needs a u of its own");
+    if (us.empty() || us.size() > tokens.size()) throw std::invalid_argument("there must be a u for each of the last tokens");
     if (top > config_.vocab_size) throw std::invalid_argument("there are fewer tokens than the top that is asked for");
     for (const double u : us) {
         params.u = u;
@@ -43,11 +43,11 @@ std::vector<Sample> Model::steps(Cache& cache, std::span<const int32_t> tokens, 
     }
     check_allowed(allowed, config_.vocab_size);
     const std::lock_guard lock(cache.in_use_);
-    const size_t start = cache.length_, vocabulary = config_.vocab_size;
-    float* out = cache.work_.logits.reserve(std::max<size_t>(tokens.size(), 1) * vocabulary);
-    append(cache, tokens, threads, true, out);
+    const size_t given = tokens.size() - us.size(), start = cache.length_ + given, vocabulary = config_.vocab_size;
+    float* out = cache.work_.logits.reserve(us.size() * vocabulary);
+    append(cache, tokens, threads, us.size(), out);
     std::vector<Sample> samples;
-    for (size_t i = 0; i < tokens.size() && (i == 0 || samples.back().token == tokens[i]); ++i) {
+    for (size_t i = 0; i < us.size() && (i == 0 || samples.back().token == tokens[given + i]); ++i) {
         params.u = us[i];
         samples.push_back(sample_checked({out + i * vocabulary, vocabulary}, params, allowed, top));
     }
@@ -55,7 +55,7 @@ std::vector<Sample> Model::steps(Cache& cache, std::span<const int32_t> tokens, 
     return samples;
 }
 
-void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, bool every, float* out) const {
+void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, size_t rows, float* out) const {
     if (cache.model_ != this) throw std::invalid_argument("the cache belongs to another model");
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     if (ids.empty()) throw std::invalid_argument("no token ids were given");
@@ -67,14 +67,15 @@ void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, bool
             throw std::invalid_argument("token id " + std::to_string(id) + " is outside the vocabulary of " +
                                         std::to_string(config_.vocab_size));
 
+    const size_t silent = ids.size() - rows;  // tokens whose logits nobody wants
     for (size_t done = 0; done < ids.size(); done += kMaxTokens) {
         const auto part = ids.subspan(done, std::min(kMaxTokens, ids.size() - done));
         Forward pass(*this, cache, cache.length() + done, part, threads);
         pass.run_layers();
-        if (every) pass.head(0, out + done * config_.vocab_size);
-        else if (done + part.size() == ids.size()) pass.head(part.size() - 1, out);
+        const size_t end = done + part.size(), first = std::max(done, silent);
+        if (end > first) pass.head(first - done, out + (first - silent) * config_.vocab_size);
     }
-    check_finite({out, (every ? ids.size() : 1) * config_.vocab_size});
+    check_finite({out, rows * config_.vocab_size});
     cache.length_ += ids.size();
 }
 

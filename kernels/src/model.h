@@ -28,13 +28,14 @@ class Model {
     void prefill(Cache& cache, std::span<const int32_t> ids, int threads, float* logits) const;
     // Appends the ids; writes the logits of each (ids, vocab_size).
     void logits(Cache& cache, std::span<const int32_t> ids, int threads, float* logits) const;
-    // Appends tokens[0], samples the next with us[0], and goes on for as long as that is the token that follows in `tokens`: what
-    // samples one by one would be, at the cost of a batch. The cache then holds as many more tokens as samples are returned.
+    // Appends the tokens up to the first of the last us.size(), samples what follows it with us[0], and goes on for as long as that is
+    // the next of the tokens: what samples one by one would be, at the cost of a batch. Tokens behind a surprise are not appended.
     std::vector<Sample> steps(Cache& cache, std::span<const int32_t> tokens, SamplingParams params, std::span<const double> us,
                               const Allowed& allowed, size_t top, int threads) const;
 
   private:
-    void append(Cache& cache, std::span<const int32_t> ids, int threads, bool every, float* logits) const;
+    // Appends the ids; writes the logits of the last `rows` of them.
+    void append(Cache& cache, std::span<const int32_t> ids, int threads, size_t rows, float* logits) const;
 
     friend class Forward;
     ModelConfig config_;

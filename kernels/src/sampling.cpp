@@ -77,7 +77,7 @@ int32_t draw(std::span<const float> logits, const SamplingParams& params, const 
 float largest_of(std::span<const float> logits) { return logits.empty() ? -INFINITY : kernels().largest(logits.data(), logits.size()); }
 
 // The `count` likeliest tokens, likeliest first, the lowest id first among equals; runs without any of them are passed over.
-std::vector<Likely> likeliest(std::span<const float> logits, size_t count, double log_scale) {
+std::vector<Likely> likeliest(std::span<const float> logits, size_t count, double largest, double log_total) {
     constexpr size_t kRun = 256;
     std::vector<Candidate> found;  // a heap, the least likely on top
     const auto more_likely = [](const Candidate& a, const Candidate& b) { return less_likely(b, a); };
@@ -96,7 +96,7 @@ std::vector<Likely> likeliest(std::span<const float> logits, size_t count, doubl
     }
     std::sort_heap(found.begin(), found.end(), more_likely);
     std::vector<Likely> top;
-    for (const Candidate& c : found) top.push_back({c.id, static_cast<double>(c.logit) - log_scale});
+    for (const Candidate& c : found) top.push_back({c.id, c.logit - largest - log_total});
     return top;
 }
 
@@ -108,7 +108,7 @@ Sample with_evidence(std::span<const float> logits, int32_t token, size_t count)
     double total, moment;
     kernels().softmax_sums(logits.data(), logits.size(), largest, &total, &moment);
     const double log_total = std::log(total), chosen = logits[token];
-    return {token, chosen - largest - log_total, chosen - other, log_total - moment / total, likeliest(logits, count, largest + log_total)};
+    return {token, chosen - largest - log_total, chosen - other, log_total - moment / total, likeliest(logits, count, largest, log_total)};
 }
 
 }  // namespace
