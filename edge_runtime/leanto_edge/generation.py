@@ -44,8 +44,9 @@ class GenerationRequest:
     """One thing to generate.
 
     `task` "call" turns an utterance into one JSON call; "text" continues the prompt. `prefix` is the part of a text answer
-    that is already accepted: generation goes on right after it. `draft_tokens` are guessed at each step from what was
-    said before: text that repeats itself then comes faster, and no token is another. `top_logprobs` asks for so many of the likeliest tokens with each.
+    that is already accepted: generation goes on right after it. `draft_tokens` are guessed at
+    each step from what was said before: text that repeats itself then comes faster, and no token is another.
+    `top_logprobs` asks for so many of the likeliest tokens with each.
     """
 
     prompt: str

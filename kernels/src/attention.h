@@ -47,72 +47,85 @@ template <class L> void to_half(const float* x, size_t n, uint16_t* y) {
     });
 }
 
-// scores[q * kKeyRun + k] = query q · key k, the same bits however many of either go together.
-template <class L, int Queries, class Stored>
+// scores[q * kKeyRun + k] = query q · key k, the same bits however many of either go together. L's widest floats.
+template <class W, int Queries, class Stored>
 void key_products(const Query* queries, const Stored* keys, size_t count, size_t head_dim, float* scores) {
     for (size_t k = 0; k < count; k += 4) {
         const Stored* rows[4];
         for (size_t i = 0; i < 4; ++i) rows[i] = keys + (k + i < count ? k + i : count - 1) * head_dim;
-        typename L::Floats sums[Queries][4];
+        typename W::Floats sums[Queries][4];
         for (auto& of_query : sums)
-            for (auto& sum : of_query) sum = L::broadcast(0.0f);
+            for (auto& sum : of_query) sum = W::broadcast(0.0f);
         size_t c = 0;
-        for (; c + 8 <= head_dim; c += 8) {
-            typename L::Floats loaded[4];
-            for (int i = 0; i < 4; ++i) loaded[i] = load_weights<L>(rows[i] + c);
+        for (; c + W::kFloats <= head_dim; c += W::kFloats) {
+            typename W::Floats loaded[4];
+            for (int i = 0; i < 4; ++i) loaded[i] = load_weights<W>(rows[i] + c);
             for (int q = 0; q < Queries; ++q) {
-                const auto x = L::load(queries[q].x + c);
-                for (int i = 0; i < 4; ++i) sums[q][i] = L::multiply_add(loaded[i], x, sums[q][i]);
+                const auto x = W::load(queries[q].x + c);
+                for (int i = 0; i < 4; ++i) sums[q][i] = W::multiply_add(loaded[i], x, sums[q][i]);
             }
         }
         for (int q = 0; q < Queries; ++q) {
             float products[4];
-            L::store_sums(products, sums[q]);
+            W::store_sums(products, sums[q]);
             for (size_t i = 0; i < 4 && k + i < count; ++i) {
-                for (size_t rest = c; rest < head_dim; ++rest) products[i] += one_weight<L>(rows[i] + rest) * queries[q].x[rest];
+                for (size_t rest = c; rest < head_dim; ++rest) products[i] += one_weight<W>(rows[i] + rest) * queries[q].x[rest];
                 scores[q * kKeyRun + k + i] = products[i];
             }
         }
     }
 }
 
-template <class L, class Stored> typename L::Floats load_stored(const Stored* p, size_t n) {
-    if (n == 8) return load_weights<L>(p);
-    float values[8] = {};
-    for (size_t i = 0; i < n; ++i) values[i] = one_weight<L>(p + i);
-    return L::load(values);
+template <class W, class Stored> typename W::Floats load_first(const Stored* p, size_t n) {
+    float values[W::kFloats] = {};
+    for (size_t i = 0; i < n; ++i) values[i] = one_weight<W>(p + i);
+    return W::load(values);
 }
 
-// out = fading · out + sum_k weights[k] value[k]
-template <class L, int Queries, class Stored>
-void add_values(const Query* queries, const float* fading, const float* weights, const Stored* values, size_t count, size_t head_dim) {
-    const auto columns = [&](size_t c, auto vectors, size_t width) {
-        constexpr int kVectors = decltype(vectors)::value;
-        typename L::Floats sums[Queries][kVectors];
-        for (int q = 0; q < Queries; ++q)
-            for (int j = 0; j < kVectors; ++j)
-                sums[q][j] = L::multiply(load_lane<L>(queries[q].out + c + 8 * j, width), L::broadcast(fading[q]));
-        for (size_t k = 0; k < count; ++k) {
-            typename L::Floats loaded[kVectors];
-            for (int j = 0; j < kVectors; ++j) loaded[j] = load_stored<L>(values + k * head_dim + c + 8 * j, width);
-            for (int q = 0; q < Queries; ++q) {
-                const auto weight = L::broadcast(weights[q * kKeyRun + k]);
-                for (int j = 0; j < kVectors; ++j) sums[q][j] = L::multiply_add(weight, loaded[j], sums[q][j]);
-            }
+// Columns c.. of out = fading · out + sum_k weights[k] value[k]; `width` of them where that is less than a vector.
+template <class W, int Queries, int Vectors, class Stored>
+void add_columns(const Query* queries, const float* fading, const float* weights, const Stored* values, size_t count, size_t head_dim,
+                 size_t c, size_t width) {
+    const bool whole = Vectors > 1 || width == W::kFloats;
+    const auto load = [&](const auto* p) { return whole ? load_weights<W>(p) : load_first<W>(p, width); };
+    typename W::Floats sums[Queries][Vectors];
+    for (int q = 0; q < Queries; ++q)
+        for (int j = 0; j < Vectors; ++j) sums[q][j] = W::multiply(load(queries[q].out + c + W::kFloats * j), W::broadcast(fading[q]));
+    for (size_t k = 0; k < count; ++k) {
+        typename W::Floats loaded[Vectors];
+        for (int j = 0; j < Vectors; ++j) loaded[j] = load(values + k * head_dim + c + W::kFloats * j);
+        for (int q = 0; q < Queries; ++q) {
+            const auto weight = W::broadcast(weights[q * kKeyRun + k]);
+            for (int j = 0; j < Vectors; ++j) sums[q][j] = W::multiply_add(weight, loaded[j], sums[q][j]);
         }
-        for (int q = 0; q < Queries; ++q)
-            for (int j = 0; j < kVectors; ++j) store_lane<L>(queries[q].out + c + 8 * j, sums[q][j], width);
-    };
+    }
+    for (int q = 0; q < Queries; ++q)
+        for (int j = 0; j < Vectors; ++j) {
+            float stored[W::kFloats];
+            W::store(stored, sums[q][j]);
+            std::memcpy(queries[q].out + c + W::kFloats * j, stored, (whole ? W::kFloats : width) * sizeof(float));
+        }
+}
+
+template <class W, int Queries, class Stored>
+void add_values(const Query* queries, const float* fading, const float* weights, const Stored* values, size_t count, size_t head_dim) {
+    constexpr size_t run = 4 * W::kFloats;
     size_t c = 0;
-    for (; c + 32 <= head_dim; c += 32) columns(c, std::integral_constant<int, 4>(), 8);
-    each_lane<L>(head_dim - c, [&](size_t i, size_t width) { columns(c + i, std::integral_constant<int, 1>(), width); });
+    for (; c + run <= head_dim; c += run)
+        add_columns<W, Queries, 4>(queries, fading, weights, values, count, head_dim, c, W::kFloats);
+    for (; c < head_dim; c += W::kFloats) {
+        const size_t left = head_dim - c;
+        add_columns<W, Queries, 1>(queries, fading, weights, values, count, head_dim, c, left < W::kFloats ? left : W::kFloats);
+    }
 }
 
 // Calls use(rows): the stored ones, or, where several queries share them, their floats in `block`.
 template <class L, class Stored, class Use> void as_floats(const Stored* rows, size_t size, bool shared, float* block, Use use) {
     if constexpr (!std::is_same_v<Stored, float>) {
         if (shared) {
-            each_lane<L>(size, [&](size_t i, size_t width) { store_lane<L>(block + i, load_stored<L>(rows + i, width), width); });
+            each_lane<L>(size, [&](size_t i, size_t width) {
+                store_lane<L>(block + i, width == 8 ? load_weights<L>(rows + i) : load_first<L>(rows + i, width), width);
+            });
             return use(static_cast<const float*>(block));
         }
     }
@@ -166,13 +179,13 @@ void attend_stored(const HeadCache& cache, const AttentionForm& form, const Quer
         end = end < last ? end : last;
         const size_t n = end - begin;
         as_floats<L>(static_cast<const Stored*>(cache.keys) + begin * d, n * d, count > 1, block, [&](const auto* keys) {
-            by_twos(count, [&](size_t q, auto number) { key_products<L, number>(queries + q, keys, n, d, scores + q * kKeyRun); });
+            by_twos(count, [&](size_t q, auto number) { key_products<typename L::Wide, number>(queries + q, keys, n, d, scores + q * kKeyRun); });
         });
         for (size_t q = 0; q < count; ++q)
             fading[q] = weigh<L>(queries[q], cache, form, begin, end, scores + q * kKeyRun, most[q], total[q]);
         as_floats<L>(static_cast<const Stored*>(cache.values) + begin * d, n * d, count > 1, block, [&](const auto* values) {
             by_twos(count, [&](size_t q, auto number) {
-                add_values<L, number>(queries + q, fading + q, scores + q * kKeyRun, values, n, d);
+                add_values<typename L::Wide, number>(queries + q, fading + q, scores + q * kKeyRun, values, n, d);
             });
         });
     }

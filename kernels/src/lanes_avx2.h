@@ -19,6 +19,8 @@ struct Avx2 {
     struct Operand {
         Bytes values, magnitude;
     };
+    using Wide = Avx2;
+    static constexpr size_t kFloats = 8;
     static constexpr size_t kColumns = 32;
     static constexpr int kTokens = 1;
 

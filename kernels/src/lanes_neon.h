@@ -19,6 +19,8 @@ struct Neon {
     using Bytes = uint8x16_t;
     using Ints = int32x4_t;
     using Operand = Bytes;
+    using Wide = Neon;
+    static constexpr size_t kFloats = 8;
     static constexpr size_t kColumns = 16;
     static constexpr int kTokens = 2;
 

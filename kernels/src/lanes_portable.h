@@ -22,6 +22,8 @@ struct Portable {
         int32_t at[8];
     };
     using Operand = Bytes;  // a strip of the vector, made ready for products
+    using Wide = Portable;  // where floats of attention are worth more lanes than 8
+    static constexpr size_t kFloats = 8;
     static constexpr size_t kColumns = 32;  // of a full strip; narrower ones are filled with zeros
     static constexpr int kTokens = 1;       // vectors multiplied at once, as registers allow
 
