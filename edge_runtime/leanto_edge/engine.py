@@ -7,7 +7,7 @@ step, decode, stop. Knows nothing of clouds, policies or devices.
 from __future__ import annotations
 
 import os
-import secrets
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,7 +157,7 @@ class Engine:
     ) -> Iterator[Sample]:
         """Samples without end; the caller decides when to stop, at most `budget` of them on."""
         sampling, seen = request.sampling, list(ids)
-        random = np.random.default_rng(secrets.randbits(64) if sampling.seed is None else sampling.seed)
+        uniform = random.Random(sampling.seed).random  # of the operating system's entropy where there is no seed
         how = (sampling.temperature, sampling.top_p, sampling.top_k)
         drafts, us = NgramDraft() if request.draft_tokens and not constraint else None, list[float]()
         cache = self._take_cache(memory, seen, budget)
@@ -169,7 +169,7 @@ class Engine:
                         cache = self._new_cache(len(seen), budget)
                     room = min(request.draft_tokens, len(ids) + budget - len(seen) - 1, cache.capacity - len(seen))
                     draft = drafts.propose(seen, room) if drafts and room > 0 else []
-                    us += [random.random() for _ in range(1 + len(draft) - len(us))]
+                    us += [uniform() for _ in range(1 + len(draft) - len(us))]
                     batch, places = np.array([*seen[cache.length :], *draft], np.int32), np.array(us[: 1 + len(draft)])
                     samples = self.model.steps(cache, batch, places, *how, allowed, self._threads, request.top_logprobs)
                 del us[: len(samples)]
