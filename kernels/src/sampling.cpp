@@ -32,16 +32,18 @@ size_t place_of(std::span<const float> logits, float value) {
     return static_cast<size_t>(std::find(logits.begin(), logits.end(), value) - logits.begin());
 }
 
-int32_t greedy(std::span<const float> logits, const Allowed& allowed) {
-    if (!allowed) return static_cast<int32_t>(place_of(logits, kernels().largest(logits.data(), logits.size())));
+float largest_of(std::span<const float> logits) { return logits.empty() ? -INFINITY : kernels().largest(logits.data(), logits.size()); }
+size_t likeliest_of(std::span<const float> logits) { return place_of(logits, largest_of(logits)); }
+
+int32_t greedy(std::span<const float> logits, const Allowed& allowed, size_t likeliest) {
+    if (!allowed) return static_cast<int32_t>(likeliest);
     int32_t best = allowed->front();
     for (const int32_t id : *allowed)
         if (logits[id] > logits[best]) best = id;
     return best;
 }
 
-int32_t draw(std::span<const float> logits, const SamplingParams& params, const Allowed& allowed) {
-    const double top = logits[greedy(logits, allowed)];
+int32_t draw(std::span<const float> logits, const SamplingParams& params, const Allowed& allowed, double top) {
     std::vector<Candidate> heap;
     heap.reserve(allowed ? allowed->size() : logits.size());
     each_candidate(logits, allowed,
@@ -74,8 +76,6 @@ int32_t draw(std::span<const float> logits, const SamplingParams& params, const 
     return nucleus.back().id;
 }
 
-float largest_of(std::span<const float> logits) { return logits.empty() ? -INFINITY : kernels().largest(logits.data(), logits.size()); }
-
 // The `count` likeliest tokens, likeliest first, the lowest id first among equals; runs without any of them are passed over.
 std::vector<Likely> likeliest(std::span<const float> logits, size_t count, double largest, double log_total) {
     constexpr size_t kRun = 256;
@@ -100,9 +100,8 @@ std::vector<Likely> likeliest(std::span<const float> logits, size_t count, doubl
     return top;
 }
 
-Sample with_evidence(std::span<const float> logits, int32_t token, size_t count) {
-    const float largest = largest_of(logits);
-    const size_t first = place_of(logits, largest);
+Sample with_evidence(std::span<const float> logits, int32_t token, size_t first, size_t count) {
+    const float largest = logits[first];
     const bool best = static_cast<size_t>(token) == first;
     const float other = best ? std::max(largest_of(logits.first(first)), largest_of(logits.subspan(first + 1))) : largest;
     double total, moment;
@@ -147,7 +146,9 @@ Sample sample(std::span<const float> logits, const SamplingParams& params, const
 }
 
 Sample sample_checked(std::span<const float> logits, const SamplingParams& params, const Allowed& allowed, size_t top) {
-    return with_evidence(logits, params.temperature == 0.0 ? greedy(logits, allowed) : draw(logits, params, allowed), top);
+    const size_t likeliest = likeliest_of(logits);
+    const int32_t best = greedy(logits, allowed, likeliest);
+    return with_evidence(logits, params.temperature == 0.0 ? best : draw(logits, params, allowed, logits[best]), likeliest, top);
 }
 
 }  // namespace leanto
