@@ -28,8 +28,8 @@ from leanto.errors import (
 from leanto.events import HandoffEvent, RestartEvent, TextEvent
 from leanto.local import Confidence, EdgeModel, LocalRun, Watch, assess
 from leanto.policy import Policy, Verdict, after_fault, judge_answer, judge_stream, judge_structure, stay, without_edge
-from leanto.policy.decide import CLOUD, LOCAL
 from leanto.policy.schema import CloudTarget
+from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.request import Ask, parse_call
 
 if TYPE_CHECKING:

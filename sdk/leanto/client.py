@@ -22,8 +22,8 @@ from leanto.events import Event, FinalEvent, Reply, whole
 from leanto.local import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
 from leanto.policy import Facts, Ledger, Policy, Verdict, decide, default_policy, foresee, load_policy
-from leanto.policy.decide import CLOUD
 from leanto.policy.schema import SECRET
+from leanto.policy.verdict import CLOUD
 from leanto.remote import RemoteTarget
 from leanto.request import Ask, Task, parse_call
 from leanto.signals import DEVICE, Sensors, Snapshot, Source

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from leanto.signals import Snapshot
 
 Target = Literal["local", "cloud"]
-Stage = Literal["constraints", "budgets", "stream", "answer", "offline"]
+Stage = Literal["constraints", "rules", "budgets", "stream", "answer", "offline"]
 Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending"]
 Value = str | float | int | bool | None
 
@@ -22,7 +22,7 @@ class Check:
     "offline": the cloud failed, and the edge is back as the last resort if no hard constraint speaks against it.
 
     Verdicts: "pass"; "veto" removed a target; "waived" would have removed the last one; "moot" would have removed one that was gone;
-    "unknown" had no value to compare; "pending" is measured while generating.
+    "unknown" had no value to compare; "pending" is measured while generating. `flip` is the value that would have turned the verdict.
     """
 
     stage: Stage
@@ -32,6 +32,7 @@ class Check:
     verdict: Outcome
     allowed_after: tuple[Target, ...]
     reason: str = ""
+    flip: str = ""
 
 
 @dataclass(frozen=True, slots=True)

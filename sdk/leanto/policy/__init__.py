@@ -5,7 +5,6 @@ from __future__ import annotations
 from leanto.policy.decide import (
     Facts,
     Ledger,
-    Verdict,
     after_fault,
     decide,
     foresee,
@@ -16,6 +15,7 @@ from leanto.policy.decide import (
     without_edge,
 )
 from leanto.policy.schema import Policy, default_policy, load_policy, parse_policy
+from leanto.policy.verdict import Verdict
 
 __all__ = [
     "Facts",

@@ -16,15 +16,17 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from leanto.decision import Target
 from leanto.errors import PolicyError
 from leanto.policy.fields import address, choice, integer, number, option, public_key, text, word_or
+from leanto.policy.rules import Rule, RuleFault, read_rule
+from leanto.policy.verdict import TARGETS
 
 VERSION = 1
 MAX_BYTES = 1 << 20
-TARGETS: tuple[Target, ...] = get_args(Target)
+MAX_RULES = 32
 SECRET = "secret"
 DEFAULT_CLASSES: Mapping[str, tuple[Target, ...]] = MappingProxyType(
     {"public": ("local", "cloud"), "personal": ("local", "cloud"), SECRET: ("local",)}
@@ -116,6 +118,7 @@ class Policy:
     quality: Quality = field(default_factory=Quality)
     handoff: Handoff = field(default_factory=Handoff)
     offline: Offline = field(default_factory=Offline)
+    rules: tuple[Rule, ...] = ()
     origin: str = "default"
 
     @property
@@ -129,7 +132,8 @@ class Policy:
         classes = {name: list(targets) for name, targets in self.privacy.classes.items()}
         cloud = asdict(self.cloud) if self.cloud else None
         privacy = {"default": self.privacy.default, "classes": classes}
-        return {"version": VERSION, "targets": {"cloud": cloud}, "privacy": privacy, **plain}
+        rules = [rule.to_dict() for rule in self.rules]
+        return {"version": VERSION, "targets": {"cloud": cloud}, "privacy": privacy, **plain, "rules": rules}
 
 
 @cache
@@ -180,7 +184,7 @@ class _Reader:
     origin: str
 
     def policy(self, document: dict[str, Any]) -> Policy:
-        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline"))
+        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline", "rules"))
         if type(document.get("version")) is not int or document["version"] != VERSION:
             raise self.error(("version",), f"expected version = {VERSION} at the top, the only one this release reads")
         targets = self.table(document, (), "targets")
@@ -195,6 +199,7 @@ class _Reader:
             quality=Quality(threshold),
             handoff=self.record(Handoff, document, (), "handoff"),
             offline=self.record(Offline, document, (), "offline"),
+            rules=self.rules(document.get("rules", [])),
             origin=self.origin,
         )
 
@@ -220,6 +225,20 @@ class _Reader:
         if not known or not value:
             raise self.error(("privacy", "classes", name), f'privacy.classes.{name}: expected a list of "local" and "cloud"')
         return tuple(target for target in TARGETS if target in value)
+
+    def rules(self, written: Any) -> tuple[Rule, ...]:
+        if not isinstance(written, list) or not all(isinstance(entry, dict) for entry in written):
+            raise self.error(("rules",), "rules: expected tables, each written [[rules]]")
+        if len(written) > MAX_RULES:
+            raise self.error(("rules",), f"there are {len(written)} rules; at most {MAX_RULES} are decided in time")
+        rules: list[Rule] = []
+        for entry in written:
+            try:
+                rules.append(read_rule(entry, rules))
+            except RuleFault as fault:
+                message = f"rules[{len(rules)}].{fault.key} {fault}"
+                raise self.error(("rules", fault.key), message, entry=len(rules)) from None
+        return tuple(rules)
 
     def record(self, kind: type[Any], parent: dict[str, Any], path: tuple[str, ...], name: str) -> Any:
         """The dataclass `kind` from the table `name`, each value through its field's reader."""
@@ -248,22 +267,28 @@ class _Reader:
                 where = f"[{'.'.join(path)}]" if path else "the top level"
                 raise self.error((*path, key), f"unknown name {_short(key)} in {where}; {hint}allowed: {', '.join(allowed)}")
 
-    def error(self, path: tuple[str, ...], message: str) -> PolicyError:
-        return PolicyError(message, file=self.origin, line=_line(self.source, path))
+    def error(self, path: tuple[str, ...], message: str, *, entry: int = 0) -> PolicyError:
+        return PolicyError(message, file=self.origin, line=_line(self.source, path, entry))
 
 
-def _line(source: str, path: tuple[str, ...]) -> int | None:
-    """The line (from 1) where the name `path` is written, or that of the nearest table around it. For messages only."""
+def _line(source: str, path: tuple[str, ...], entry: int = 0) -> int | None:
+    """The line (from 1) where the name `path` is written, or that of the nearest table around it: of the tables written [[so]] the one
+    with the number `entry`. For messages only.
+    """
     best: tuple[int, int] | None = None
+    entries = -1
     table: tuple[str, ...] = ()
     for number_, line in enumerate(source.splitlines(), start=1):
         if header := re.match(r"\s*\[+\s*([^\[\]]+?)\s*\]", line):
             table = here = _dotted(header[1])
+            entries += line.lstrip().startswith("[[") and here == path[: len(here)]
         elif key := re.match(r"\s*([\w\"'.\s-]+?)\s*=", line):
             here = (*table, *_dotted(key[1]))
         else:
             continue
-        if here and here == path[: len(here)] and (best is None or len(here) > best[0]):
+        if entries > entry:
+            break
+        if entries in (-1, entry) and here and here == path[: len(here)] and (best is None or len(here) > best[0]):
             best = (len(here), number_)
     return best[1] if best else None
 
