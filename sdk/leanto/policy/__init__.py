@@ -14,13 +14,15 @@ from leanto.policy.decide import (
     stay,
     without_edge,
 )
-from leanto.policy.schema import Policy, default_policy, load_policy, parse_policy
+from leanto.policy.schema import Policy, default_policy, parse_policy
+from leanto.policy.source import PolicySource, load_policy
 from leanto.policy.verdict import Verdict
 
 __all__ = [
     "Facts",
     "Ledger",
     "Policy",
+    "PolicySource",
     "Verdict",
     "after_fault",
     "decide",

@@ -10,17 +10,17 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from leanto.decision import Target
 from leanto.errors import PolicyError
 from leanto.policy.fields import address, choice, integer, number, option, public_key, text, word_or
+from leanto.policy.overrides import Override, apply
 from leanto.policy.rules import Rule, RuleFault, read_rule
 from leanto.policy.verdict import TARGETS
 
@@ -108,7 +108,7 @@ class Offline:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """What may be answered where, and when to lean. `origin` is the file it came from; `hash` depends on the meaning alone."""
 
@@ -121,7 +121,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     origin: str = "default"
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 over the canonical JSON of every value, defaults included."""
         return _hash(self)
@@ -147,25 +147,8 @@ def default_text() -> str:
     return resources.files("leanto.policy").joinpath("default.toml").read_text(encoding="utf-8")
 
 
-def load_policy(path: str | Path) -> Policy:
-    """The policy in the TOML file at `path`. Raises PolicyError with file and line."""
-    file = str(path)
-    try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise PolicyError(f"cannot be read: {error.strerror or error}; give the path of a policy file", file=file) from None
-    if len(data) > MAX_BYTES:
-        raise PolicyError(f"is larger than {MAX_BYTES} bytes; a policy is a short TOML file", file=file)
-    try:
-        return parse_policy(data.decode("utf-8"), origin=file)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PolicyError("is not valid UTF-8; save it as UTF-8 text", file=file, line=line) from None
-
-
-def parse_policy(source: str, *, origin: str = "policy") -> Policy:
-    """The policy written in `source`. Raises PolicyError with the line where one is known."""
+def parse_policy(source: str, *, origin: str = "policy", overrides: Sequence[Override] = ()) -> Policy:
+    """The policy written in `source`, with some values from elsewhere. Raises PolicyError with the line where one is known."""
     try:
         document = tomllib.loads(source)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -173,7 +156,8 @@ def parse_policy(source: str, *, origin: str = "policy") -> Policy:
         line = int(found[1]) if found else len(source.splitlines()) if "at end of document" in str(error) else None
         message = re.sub(r"\s*\(at .*\)$", "", str(error)) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
         raise PolicyError(f"not TOML: {message}", file=origin, line=line) from None
-    return _Reader(source, origin).policy(document)
+    apply(document, overrides)
+    return _Reader(source, origin, {override.path: override.origin for override in overrides}).policy(document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +166,7 @@ class _Reader:
 
     source: str
     origin: str
+    overridden: Mapping[tuple[str, ...], str]
 
     def policy(self, document: dict[str, Any]) -> Policy:
         self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline", "rules"))
@@ -268,10 +253,31 @@ class _Reader:
                 raise self.error((*path, key), f"unknown name {_short(key)} in {where}; {hint}allowed: {', '.join(allowed)}")
 
     def error(self, path: tuple[str, ...], message: str, *, entry: int = 0) -> PolicyError:
+        elsewhere = next((origin for name, origin in self.overridden.items() if name[: len(path)] == path), None)
+        if elsewhere is not None:
+            return PolicyError(message, file=elsewhere)
         return PolicyError(message, file=self.origin, line=_line(self.source, path, entry))
 
 
-def _line(source: str, path: tuple[str, ...], entry: int = 0) -> int | None:
+def origins(source: str, policy: Policy, overrides: Sequence[Override] = ()) -> dict[str, tuple[Any, str]]:
+    """Every value of a policy by its dotted name, and where it comes from: "default", "FILE:LINE" or an override's origin."""
+    found: dict[str, tuple[Any, str]] = {}
+    overridden = {override.path: override.origin for override in overrides}
+
+    def walk(path: tuple[str, ...], value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for name, part in value.items():
+                walk((*path, name), part)
+            return
+        line = _line(source, path, exact=True)
+        written = "default" if line is None or policy.origin == "default" else f"{policy.origin}:{line}"
+        found[".".join(path)] = (value, overridden.get(path, written))
+
+    walk((), policy.to_dict())
+    return found
+
+
+def _line(source: str, path: tuple[str, ...], entry: int = 0, *, exact: bool = False) -> int | None:
     """The line (from 1) where the name `path` is written, or that of the nearest table around it: of the tables written [[so]] the one
     with the number `entry`. For messages only.
     """
@@ -290,7 +296,7 @@ def _line(source: str, path: tuple[str, ...], entry: int = 0) -> int | None:
             break
         if entries in (-1, entry) and here and here == path[: len(here)] and (best is None or len(here) > best[0]):
             best = (len(here), number_)
-    return best[1] if best else None
+    return best[1] if best and (not exact or best[0] == len(path)) else None
 
 
 def _dotted(name: str) -> tuple[str, ...]:
