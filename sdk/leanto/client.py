@@ -20,10 +20,11 @@ from leanto.decision import Decision
 from leanto.energy import Meter, Rapl
 from leanto.errors import LeantoError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
+from leanto.ledger import Ledger
 from leanto.local import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
-from leanto.policy import Facts, Ledger, Policy, Verdict, decide, foresee
-from leanto.policy.schema import SECRET
+from leanto.policy import Facts, Policy, Spent, Verdict, decide, foresee
+from leanto.policy.schema import SECRET, CloudTarget
 from leanto.policy.source import policy_of
 from leanto.policy.verdict import CLOUD
 from leanto.remote import RemoteTarget
@@ -55,6 +56,7 @@ class Options(TypedDict, total=False):
     sources: Iterable[Source] | None
     simulate: str | None
     log: str | Path | None
+    ledger: Ledger | str | Path | None
     threads: int | None
     adapter: str | Path | None
     clock: Clock | None
@@ -71,6 +73,7 @@ class AsyncClient:
     sources   where signals come from, later ones overriding earlier ones; default: psutil
     simulate  a rehearsal such as "battery=9%,link=down", on top of the sources
     log       a JSONL file to which every decision is appended
+    ledger    a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: in memory
     threads   for the local model; default: chosen by its size
     adapter   a file that `leanto adapt` made for this model; default: the model as it is
 
@@ -87,6 +90,7 @@ class AsyncClient:
         sources: Iterable[Source] | None = None,
         simulate: str | None = None,
         log: str | Path | None = None,
+        ledger: Ledger | str | Path | None = None,
         threads: int | None = None,
         adapter: str | Path | None = None,
         clock: Clock | None = None,
@@ -99,7 +103,9 @@ class AsyncClient:
         self._meter = meter or Rapl()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
-        self._ledger = Ledger()
+        self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
+        self._ledger_is_ours = self._ledger is not ledger
+        self._bytes_sent = 0
         self.edge = open_model(model, threads=threads, adapter=adapter)
         self._log = DecisionLog(log) if log else None
 
@@ -132,7 +138,7 @@ class AsyncClient:
         policy = self.policy
         request = self.request(policy, prompt, task, private, privacy, {})
         snapshot = self._sensors.read()
-        verdict = decide(policy, self._facts(request), snapshot, self._ledger)
+        verdict = decide(policy, self._facts(request), snapshot, self._spent())
         model = self.edge.info.confidence.get(request.task) if self.edge.info.fit else None
         planned = foresee(policy, verdict, request.task, model["threshold"] if model else None)
         return self._decision(policy, request, snapshot, planned, planned.start or "none")
@@ -149,6 +155,8 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close the connection to the cloud, if one was opened, and the log."""
+        if self._ledger_is_ours:
+            self._ledger.close()
         leg, self._leg = self._leg, None
         log, self._log = self._log, None
         if log is not None:
@@ -170,7 +178,8 @@ class AsyncClient:
         """
         started, start_j = self._clock.monotonic(), self._meter.read_j()
         snapshot = self._sensors.read()
-        verdict = decide(policy, self._facts(request), snapshot, self._ledger)
+        facts = self._facts(request)
+        verdict = decide(policy, facts, snapshot, self._spent())
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
         run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=started, clock=self._clock)
@@ -179,11 +188,11 @@ class AsyncClient:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(policy, request, snapshot, run, started, start_j)
+            decision = self._finish(policy, request, facts, snapshot, run, started, start_j)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
-        decision = self._finish(policy, request, snapshot, run, started, start_j)
+        decision = self._finish(policy, request, facts, snapshot, run, started, start_j)
         yield FinalEvent(_reply(request, run, decision))
 
     def request(self, policy: Policy, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
@@ -205,11 +214,16 @@ class AsyncClient:
         if self._leg is None:
             assert self._cloud is not None  # the verdict allows the cloud only where there is one
             self._leg = open_leg(self._cloud, self._clock)
+        self._ledger.add(calls=1)
         return self._leg
 
-    def _finish(self, policy: Policy, request: Ask, snapshot: Snapshot, run: Cascade, started: float, start_j: float | None) -> Decision:
+    def _spent(self) -> Spent:
+        return Spent(self._bytes_sent, self._ledger.last_day())
+
+    def _finish(
+        self, policy: Policy, request: Ask, facts: Facts, snapshot: Snapshot, run: Cascade, started: float, start_j: float | None
+    ) -> Decision:
         """Account for what was spent, and record it."""
-        self._ledger = Ledger(self._ledger.bytes_sent + run.bytes_sent)
         first = run.first_text_at
         decision = replace(
             self._decision(policy, request, snapshot, run.verdict, run.route),
@@ -220,12 +234,15 @@ class AsyncClient:
             local_tokens=run.local_tokens,
             cloud_tokens=run.cloud_tokens,
             wasted_tokens=run.local_tokens + run.cloud_tokens - run.kept_tokens,
+            usd=_price(policy, facts.prompt_tokens * run.cloud_calls, run.cloud_tokens),
             bytes_sent=run.bytes_sent,
             bytes_received=run.bytes_received,
             ttft_ms=None if first is None else 1000 * (first - started),
             total_ms=1000 * (self._clock.monotonic() - started),
             energy_j=self._meter.since_j(start_j),
         )
+        self._bytes_sent += run.bytes_sent
+        self._ledger.add(bytes_sent=run.bytes_sent, usd=decision.usd, joules=(decision.energy_j or 0.0) if run.local_tokens else 0.0)
         if self._log is not None:
             self._log.write(decision)
         return decision
@@ -297,6 +314,12 @@ class Client:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _price(policy: Policy, prompt_tokens: int, answer_tokens: int) -> float:
+    cloud = policy.cloud or CloudTarget()
+    millionths = prompt_tokens * cloud.usd_per_million_prompt_tokens + answer_tokens * cloud.usd_per_million_answer_tokens
+    return millionths / 1e6
 
 
 def _reply(request: Ask, run: Cascade, decision: Decision) -> Reply:

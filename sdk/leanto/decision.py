@@ -61,6 +61,7 @@ class Decision:
     local_tokens: int = 0
     cloud_tokens: int = 0
     wasted_tokens: int = 0
+    usd: float = 0.0
     bytes_sent: int = 0
     bytes_received: int = 0
     ttft_ms: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from leanto.policy.decide import (
     Facts,
-    Ledger,
+    Spent,
     after_fault,
     decide,
     foresee,
@@ -20,9 +20,9 @@ from leanto.policy.verdict import Verdict
 
 __all__ = [
     "Facts",
-    "Ledger",
     "Policy",
     "PolicySource",
+    "Spent",
     "Verdict",
     "after_fault",
     "decide",

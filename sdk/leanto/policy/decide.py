@@ -5,9 +5,10 @@ Pure and total: it reads no clock, file or device, never raises, and never sees 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from leanto.decision import Stage, Value
+from leanto.ledger import Spending
 from leanto.policy.rules import Rule, context
 from leanto.policy.schema import SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, Finding, Verdict, above, below, step_back, take_away
@@ -28,16 +29,17 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """What this client has spent so far."""
+class Spent:
+    """What this client has sent since it was made, and what was spent in the last day."""
 
     bytes_sent: int = 0
+    last_day: Spending = field(default_factory=Spending)
 
 
-def decide(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger) -> Verdict:
+def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Verdict:
     """Stages 1 and 2, before a token is spent: hard constraints and the rules that are, then preferences and budgets."""
     verdict = _constraints(policy, facts, snapshot, Verdict())
-    held = _held(policy.rules, facts, snapshot, ledger)
+    held = _held(policy.rules, facts, snapshot, spent)
     for rule, holds in held:
         if rule.allow:
             verdict = _allow_only(verdict, rule, holds)
@@ -46,7 +48,7 @@ def decide(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger) -> 
         if rule.prefer:
             away = CLOUD if rule.prefer == LOCAL else LOCAL
             verdict = _lean(policy, verdict, _rule(rule, holds, f"prefer {rule.prefer}"), away=away)
-    return _budgets(policy, facts, snapshot, ledger, verdict)
+    return _budgets(policy, facts, snapshot, spent, verdict)
 
 
 def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -> Verdict:
@@ -139,7 +141,7 @@ def _constraints(policy: Policy, facts: Facts, snapshot: Snapshot, verdict: Verd
     return take_away(verdict, LOCAL, hard("prompt_tokens", facts.prompt_tokens, length, too_long, "too-long", "the edge's context", flip))
 
 
-def _held(rules: tuple[Rule, ...], facts: Facts, snapshot: Snapshot, ledger: Ledger) -> list[tuple[Rule, bool | None]]:
+def _held(rules: tuple[Rule, ...], facts: Facts, snapshot: Snapshot, spent: Spent) -> list[tuple[Rule, bool | None]]:
     """Every rule with the value of its condition."""
     if not rules:
         return []
@@ -156,7 +158,7 @@ def _held(rules: tuple[Rule, ...], facts: Facts, snapshot: Snapshot, ledger: Led
             "memory_available_bytes": snapshot.memory_available_bytes,
             "temperature_c": snapshot.temperature_c,
             "link": snapshot.link,
-            "bytes_sent": ledger.bytes_sent,
+            "bytes_sent": spent.bytes_sent,
         }
     )
     return [(rule, rule.holds(values)) for rule in rules]
@@ -176,12 +178,26 @@ def _allow_only(verdict: Verdict, rule: Rule, holds: bool | None) -> Verdict:
     return verdict if barred else verdict.record("rules", rule.name, holds, rule.condition, "pass", found.reason)
 
 
-def _budgets(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger, verdict: Verdict) -> Verdict:
+def _budgets(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, verdict: Verdict) -> Verdict:
     def wish(name: str, value: Value, threshold: Value, fails: bool | None, label: str, reason: str, flip: str) -> Verdict:
         return _lean(policy, verdict, Finding("budgets", name, value, threshold, fails, label, reason, flip))
 
     budgets = policy.budgets
-    verdict = _egress(budgets.cloud_bytes_per_session, ledger.bytes_sent, verdict)
+    day = spent.last_day
+    for name, value, limit, label, reason in (
+        ("bytes_sent", spent.bytes_sent, budgets.cloud_bytes_per_session, "egress-spent", "sealed bytes sent by this client"),
+        ("bytes_last_day", day.bytes_sent, budgets.cloud_bytes_per_day, "egress-spent", "sealed bytes sent in the last 24 hours"),
+        ("calls_last_day", day.calls, budgets.cloud_calls_per_day, "calls-spent", "calls of the cloud in the last 24 hours"),
+        ("usd_last_day", day.usd, budgets.cloud_usd_per_day, "money-spent", "price of the cloud's tokens in the last 24 hours"),
+    ):
+        if limit is not None or name == "bytes_sent":
+            verdict = _purse(verdict, name, value if day.known or name == "bytes_sent" else None, limit, label, reason)
+    if (joules := budgets.local_joules_per_day) is not None:
+        used = day.joules if day.known else None
+        empty = None if used is None else used >= joules
+        verdict = wish(
+            "joules_last_day", used, joules, empty, "energy-spent", "energy of the edge in the last 24 hours", below(used, joules)
+        )
     if not facts.edge_fit:
         reason = "the edge model came out of its compression broken: its confidence means nothing"
         verdict = wish("edge_fit", False, True, True, "unfit", reason, "a model that is fit")
@@ -197,16 +213,15 @@ def _budgets(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger, v
     return wish("cpu_load", load, "off" if full is None else full, busy, "load", "run queue per CPU", above(load, full))
 
 
-def _egress(limit: int | None, sent: int, verdict: Verdict) -> Verdict:
-    """Sealed bytes this client has sent. Spent, the cloud is out for good, even as the only target."""
-    spent = limit is not None and sent >= limit
-    shown: Value = "unlimited" if limit is None else limit
-    if spent and CLOUD in verdict.allowed:
+def _purse(verdict: Verdict, name: str, value: float | None, limit: float | None, label: str, reason: str) -> Verdict:
+    """What the cloud may cost. Spent, or not known any more, the cloud is out for good, even as the only target."""
+    gone = limit is not None and (value is None or value >= limit)
+    if gone and CLOUD in verdict.allowed:
         verdict = replace(verdict, constrained=tuple(target for target in verdict.constrained if target != CLOUD))
+    shown: Value = "unlimited" if limit is None else limit
     stage: Stage = "budgets"
-    flip = "" if limit is None else above(sent, limit - 1)
-    reason = "sealed bytes sent by this client"
-    return take_away(verdict, CLOUD, Finding(stage, "bytes_sent", sent, shown, spent, "egress-spent", reason, flip))
+    found = Finding(stage, name, value, shown, gone, label if value is not None else "ledger-failed", reason, below(value, limit))
+    return take_away(verdict, CLOUD, found)
 
 
 def _lean(policy: Policy, verdict: Verdict, found: Finding, *, away: str = LOCAL) -> Verdict:

@@ -43,6 +43,8 @@ class CloudTarget:
         None, word_or("system", text, None), "PEM file of the roots for TLS; a loopback address is dialled without TLS unless it is given"
     )
     timeout_ms: int = option(10_000, integer(1, 600_000), "longest time for one call to the node")
+    usd_per_million_prompt_tokens: float = option(0.0, number(0, 1e6), "price of what it reads")
+    usd_per_million_answer_tokens: float = option(0.0, number(0, 1e6), "price of what it writes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,16 @@ class Budgets:
     )
     cloud_bytes_per_session: int | None = option(
         None, word_or("unlimited", integer(0, 2**50), None), "sealed bytes one client may send; beyond it, local only"
+    )
+    cloud_bytes_per_day: int | None = option(None, word_or("unlimited", integer(0, 2**50), None), "the same in 24 hours, by the ledger")
+    cloud_calls_per_day: int | None = option(None, word_or("unlimited", integer(0, 2**31), None), "calls of the cloud in 24 hours")
+    cloud_usd_per_day: float | None = option(
+        None, word_or("unlimited", number(0, 1e9), None), "price of its tokens in 24 hours, by the target's prices"
+    )
+    local_joules_per_day: float | None = option(
+        None,
+        word_or("unlimited", number(0, 1e12), None),
+        "energy of the edge in 24 hours; beyond it, no local generation if the cloud may answer",
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import strategies
 from leanto import Policy, Snapshot, parse_policy
 from leanto.errors import PolicyError
-from leanto.policy import Facts, Ledger, Verdict, after_fault, decide
+from leanto.policy import Facts, Spent, Verdict, after_fault, decide
 from leanto.policy.rules import MAX_CHARS, VARIABLES
 
 FACTS = Facts("text", "personal", 8, ("call", "text"), 256, cloud_configured=True)
@@ -29,7 +29,7 @@ def policy(*rules: str) -> Policy:
 
 
 def verdict(found: Policy, snapshot: Snapshot = FINE, facts: Facts = FACTS) -> Verdict:
-    return decide(found, facts, snapshot, Ledger())
+    return decide(found, facts, snapshot, Spent())
 
 
 def test_a_rule_that_allows_one_target_holds_even_when_all_else_fails() -> None:
@@ -102,9 +102,9 @@ def written(rules: list[tuple[str, str, bool]]) -> Policy:
 
 
 @settings(max_examples=150, deadline=None)
-@given(RULES, strategies.facts, strategies.snapshots, strategies.ledgers)
-def test_rules_only_narrow_and_never_raise(rules: list[tuple[str, str, bool]], facts: Facts, snapshot: Snapshot, ledger: Ledger) -> None:
-    with_rules, without = decide(written(rules), facts, snapshot, ledger), decide(Policy(), facts, snapshot, ledger)
+@given(RULES, strategies.facts, strategies.snapshots, strategies.spendings)
+def test_rules_only_narrow_and_never_raise(rules: list[tuple[str, str, bool]], facts: Facts, snapshot: Snapshot, spent: Spent) -> None:
+    with_rules, without = decide(written(rules), facts, snapshot, spent), decide(Policy(), facts, snapshot, spent)
     assert set(with_rules.constrained) <= set(without.constrained)
     allowed = {"local", "cloud"}
     for check in with_rules.checks:
@@ -155,16 +155,16 @@ MEASURED: dict[str, tuple[str, str]] = {
     "temperature_c": ("snapshot", "temperature_c"),
     "cpu_load": ("snapshot", "cpu_load"),
     "prompt_tokens": ("facts", "prompt_tokens"),
-    "bytes_sent": ("ledger", "bytes_sent"),
+    "bytes_sent": ("spent", "bytes_sent"),
 }
 
 
 @settings(max_examples=200, deadline=None)
-@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.ledgers)
-def test_the_value_that_a_check_names_would_have_turned_it(found: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger) -> None:
+@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings)
+def test_the_value_that_a_check_names_would_have_turned_it(found: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> None:
     snapshot = replace(snapshot, plugged=False)
-    parts: dict[str, Any] = {"facts": facts, "snapshot": snapshot, "ledger": ledger}
-    before = decide(found, facts, snapshot, ledger)
+    parts: dict[str, Any] = {"facts": facts, "snapshot": snapshot, "spent": spent}
+    before = decide(found, facts, snapshot, spent)
     for check in before.checks:
         if check.name in MEASURED and check.flip:
             sign, limit = check.flip.split()
