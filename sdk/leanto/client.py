@@ -138,10 +138,11 @@ class AsyncClient:
         policy = self.policy
         request = self.request(policy, prompt, task, private, privacy, {})
         snapshot = self._sensors.read()
-        verdict = decide(policy, self._facts(request), snapshot, self._spent())
+        facts, spent = self._facts(request), self._spent()
+        verdict = decide(policy, facts, snapshot, spent)
         model = self.edge.info.confidence.get(request.task) if self.edge.info.fit else None
         planned = foresee(policy, verdict, request.task, model["threshold"] if model else None)
-        return self._decision(policy, request, snapshot, planned, planned.start or "none")
+        return self._decision(policy, request, facts, spent, snapshot, planned, planned.start or "none")
 
     @property
     def policy(self) -> Policy:
@@ -178,8 +179,8 @@ class AsyncClient:
         """
         started, start_j = self._clock.monotonic(), self._meter.read_j()
         snapshot = self._sensors.read()
-        facts = self._facts(request)
-        verdict = decide(policy, facts, snapshot, self._spent())
+        facts, spent = self._facts(request), self._spent()
+        verdict = decide(policy, facts, snapshot, spent)
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
         run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=started, clock=self._clock)
@@ -188,11 +189,11 @@ class AsyncClient:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(policy, request, facts, snapshot, run, started, start_j)
+            decision = self._finish(policy, request, facts, spent, snapshot, run, started, start_j)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
-        decision = self._finish(policy, request, facts, snapshot, run, started, start_j)
+        decision = self._finish(policy, request, facts, spent, snapshot, run, started, start_j)
         yield FinalEvent(_reply(request, run, decision))
 
     def request(self, policy: Policy, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
@@ -221,14 +222,23 @@ class AsyncClient:
         return Spent(self._bytes_sent, self._ledger.last_day())
 
     def _finish(
-        self, policy: Policy, request: Ask, facts: Facts, snapshot: Snapshot, run: Cascade, started: float, start_j: float | None
+        self,
+        policy: Policy,
+        request: Ask,
+        facts: Facts,
+        spent: Spent,
+        snapshot: Snapshot,
+        run: Cascade,
+        started: float,
+        start_j: float | None,
     ) -> Decision:
         """Account for what was spent, and record it."""
         first = run.first_text_at
         decision = replace(
-            self._decision(policy, request, snapshot, run.verdict, run.route),
+            self._decision(policy, request, facts, spent, snapshot, run.verdict, run.route),
             cloud_model=run.cloud_model,
             confidence=run.confidence.value if run.confidence else None,
+            artifact_threshold=run.confidence.threshold if run.confidence else None,
             calibrated=run.confidence is not None and run.confidence.calibrated,
             switches=run.switches,
             local_tokens=run.local_tokens,
@@ -247,7 +257,9 @@ class AsyncClient:
             self._log.write(decision)
         return decision
 
-    def _decision(self, policy: Policy, request: Ask, snapshot: Snapshot, verdict: Verdict, route: str) -> Decision:
+    def _decision(
+        self, policy: Policy, request: Ask, facts: Facts, spent: Spent, snapshot: Snapshot, verdict: Verdict, route: str
+    ) -> Decision:
         return Decision(
             request_id=secrets.token_hex(8),
             policy_hash=policy.hash,
@@ -259,6 +271,8 @@ class AsyncClient:
             checks=verdict.checks,
             route=route,
             labels=verdict.labels,
+            facts=facts,
+            spent=spent,
             decided_at=self._clock.wall(),
         )
 

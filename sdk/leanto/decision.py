@@ -5,9 +5,10 @@ Frozen values, and never the text of a prompt or an answer. Knows nothing of how
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from leanto.ledger import Spending
 from leanto.signals import Snapshot
 
 Target = Literal["local", "cloud"]
@@ -36,12 +37,34 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens."""
+
+    task: str
+    privacy: str
+    prompt_tokens: int
+    edge_tasks: tuple[str, ...]
+    context_length: int
+    cloud_configured: bool
+    edge_fit: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What this client has sent since it was made, and what was spent in the last day."""
+
+    bytes_sent: int = 0
+    last_day: Spending = field(default_factory=Spending)
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Everything about one request but its words.
 
     `route` lists the legs that produced tokens, in order: "local", "cloud", "local→cloud", "cloud→local", …; a planned decision
     (`leanto explain`) holds the leg that would start. `confidence` is the edge's probability that its own answer is right,
     None where it did not finish one; `calibrated` says whether that is a fitted probability or a plain token average.
+    `artifact_threshold` is the model's own threshold for it. `facts` and `spent` are what was known beside the snapshot.
     `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` is None where nothing measures it.
     """
 
@@ -55,7 +78,10 @@ class Decision:
     checks: tuple[Check, ...]
     route: str
     labels: tuple[str, ...]
+    facts: Facts | None = None
+    spent: Spent | None = None
     confidence: float | None = None
+    artifact_threshold: float | None = None
     calibrated: bool = False
     switches: int = 0
     local_tokens: int = 0

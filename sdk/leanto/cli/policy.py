@@ -1,4 +1,4 @@
-"""`leanto policy` shows, checks, compares and signs policies; `leanto config show` says what is in force, and where it comes from."""
+"""`leanto policy` works with policy files and decision logs; `leanto config show` says what is in force, and where it comes from."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import argparse
 import base64
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from leanto.cli.options import add_policy, read_policy
 from leanto.errors import PolicyError
 from leanto.policy import load_policy
+from leanto.policy.claims import read_claim
 from leanto.policy.overrides import from_arguments, from_environment
+from leanto.policy.replay import read_log, replay
 from leanto.policy.schema import default_text, origins
 from leanto.policy.source import sign_policy
 
@@ -32,6 +35,18 @@ def add(commands: Any) -> None:
     diff.add_argument("old", metavar="OLD")
     diff.add_argument("new", metavar="NEW")
     diff.set_defaults(run=run_diff)
+    again = actions.add_parser("replay", help="another policy on a decision log: shares, times, energy, money, risk; spends no token")
+    again.add_argument("log", metavar="LOG", help="JSONL that a client wrote")
+    again.add_argument("--policy", required=True, metavar="FILE", help="the policy to try")
+    again.add_argument(
+        "--require",
+        action="append",
+        default=[],
+        metavar="CLAIM",
+        help='exit with code 1 unless, say, "p95_ms <= 1.1x" of before, or "risk_high < 0.05"',
+    )
+    again.add_argument("--json", action="store_true", help="print one JSON object")
+    again.set_defaults(run=run_replay)
     sign = actions.add_parser("sign", help="write FILE.sig, and say which key checks it")
     sign.add_argument("file", metavar="FILE")
     sign.add_argument("--key", required=True, metavar="PEM", help="Ed25519 private key, as `openssl genpkey -algorithm ed25519` makes one")
@@ -89,6 +104,30 @@ def run_sign(options: argparse.Namespace) -> int:
     signature = sign_policy(options.file, key)
     print(f"{signature}: signed; --policy-key {base64.b64encode(key.public_key().public_bytes_raw()).decode()}")
     return 0
+
+
+def run_replay(options: argparse.Namespace) -> int:
+    """Both columns, and every claim that does not hold."""
+    log, skipped = read_log(options.log)
+    claims = [read_claim(text) for text in options.require]
+    found = replay(log, load_policy(options.policy), skipped=skipped)
+    before, after = found.before.to_dict(), found.after.to_dict()
+    broken = [claim.text for claim in claims if not claim.holds(before, after)]
+    if options.json:
+        print(json.dumps({"before": before, "after": after, "moved": found.moved, "skipped": found.skipped, "broken": broken}, indent=1))
+    else:
+        for name in before:
+            print(f"{name:<13}{_figure(before[name]):>12}{_figure(after[name]):>12}")
+        print(
+            f"{found.moved} requests would go elsewhere; the costs of {found.after.estimated} are estimates; {found.skipped} lines skipped"
+        )
+    for text in broken:
+        print(f"leanto: does not hold: {text}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def run_config(options: argparse.Namespace) -> int:

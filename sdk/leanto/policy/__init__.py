@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from leanto.decision import Facts, Spent
 from leanto.policy.decide import (
-    Facts,
-    Spent,
     after_fault,
     decide,
     foresee,

@@ -5,35 +5,13 @@ Pure and total: it reads no clock, file or device, never raises, and never sees 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from leanto.decision import Stage, Value
-from leanto.ledger import Spending
+from leanto.decision import Facts, Spent, Stage, Value
 from leanto.policy.rules import Rule, context
 from leanto.policy.schema import SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, Finding, Verdict, above, below, step_back, take_away
 from leanto.signals import Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens."""
-
-    task: str
-    privacy: str
-    prompt_tokens: int
-    edge_tasks: tuple[str, ...]
-    context_length: int
-    cloud_configured: bool
-    edge_fit: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What this client has sent since it was made, and what was spent in the last day."""
-
-    bytes_sent: int = 0
-    last_day: Spending = field(default_factory=Spending)
 
 
 def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Verdict:
