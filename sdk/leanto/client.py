@@ -5,6 +5,7 @@ Knows the order of the story; every step of it lives in the module that is calle
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import AsyncGenerator, Generator, Iterable
@@ -32,7 +33,9 @@ from leanto.request import Ask, Task, parse_call
 from leanto.signals import DEVICE, Sensors, Snapshot, Source
 from leanto.signals import simulate as rehearse
 from leanto.target import choose_cloud, open_leg
-from leanto.trace import DecisionLog
+from leanto.trace import DecisionLog, Recorder
+
+_log = logging.getLogger("leanto")
 
 
 class Sampling(TypedDict, total=False):
@@ -57,6 +60,7 @@ class Options(TypedDict, total=False):
     simulate: str | None
     log: str | Path | None
     ledger: Ledger | str | Path | None
+    recorders: Iterable[Recorder]
     threads: int | None
     adapter: str | Path | None
     clock: Clock | None
@@ -73,6 +77,7 @@ class AsyncClient:
     sources   where signals come from, later ones overriding earlier ones; default: psutil
     simulate  a rehearsal such as "battery=9%,link=down", on top of the sources
     log       a JSONL file to which every decision is appended
+    recorders what else takes every decision, such as leanto.otel.OpenTelemetry()
     ledger    a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: in memory
     threads   for the local model; default: chosen by its size
     adapter   a file that `leanto adapt` made for this model; default: the model as it is
@@ -91,6 +96,7 @@ class AsyncClient:
         simulate: str | None = None,
         log: str | Path | None = None,
         ledger: Ledger | str | Path | None = None,
+        recorders: Iterable[Recorder] = (),
         threads: int | None = None,
         adapter: str | Path | None = None,
         clock: Clock | None = None,
@@ -107,7 +113,7 @@ class AsyncClient:
         self._ledger_is_ours = self._ledger is not ledger
         self._bytes_sent = 0
         self.edge = open_model(model, threads=threads, adapter=adapter)
-        self._log = DecisionLog(log) if log else None
+        self._recorders: list[Recorder] = [*recorders, *([DecisionLog(log)] if log else [])]
 
     async def ask(
         self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None, **sampling: Unpack[Sampling]
@@ -159,9 +165,9 @@ class AsyncClient:
         if self._ledger_is_ours:
             self._ledger.close()
         leg, self._leg = self._leg, None
-        log, self._log = self._log, None
-        if log is not None:
-            log.close()
+        recorders, self._recorders = self._recorders, []
+        for recorder in recorders:
+            recorder.close()
         if leg is not None:
             await leg.close()
 
@@ -253,8 +259,11 @@ class AsyncClient:
         )
         self._bytes_sent += run.bytes_sent
         self._ledger.add(bytes_sent=run.bytes_sent, usd=decision.usd, joules=(decision.energy_j or 0.0) if run.local_tokens else 0.0)
-        if self._log is not None:
-            self._log.write(decision)
+        for recorder in self._recorders:
+            try:
+                recorder.write(decision)
+            except Exception as error:
+                _log.warning("a decision was not recorded: %s", type(error).__name__)
         return decision
 
     def _decision(

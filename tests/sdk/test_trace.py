@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from leanto import Decision, Snapshot
-from leanto.trace import DecisionLog
+from leanto import Client, Decision, Snapshot
+from leanto.decision import Check
+from leanto.trace import DecisionLog, headers
 
 
 def decision() -> Decision:
@@ -43,3 +45,33 @@ def test_a_full_disk_costs_the_line_and_not_the_answer(
         log.write(decision())
     assert "No space left" in caplog.text
     log.close()
+
+
+def test_headers_are_ascii_and_name_the_first_veto() -> None:
+    check = Check("budgets", "battery_percent", 9.0, 15.0, "veto", ("cloud",), "low")
+    found = headers(replace(decision(), route="local→cloud", checks=(check,), cloud_model="grün", confidence=0.25))
+    assert found["leanto-route"] == "local>cloud"
+    assert found["leanto-first-veto"] == "budgets.battery_percent"
+    assert found["leanto-cloud-model"] == "gr?n"
+    assert found["leanto-confidence"] == "0.2500"
+    for name, value in found.items():
+        assert name == name.lower()
+        assert value.isascii()
+        assert value.isprintable()
+
+
+def test_a_recorder_that_fails_costs_the_record_and_not_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        closed = False
+
+        def write(self, _: Decision) -> None:
+            raise RuntimeError("no")
+
+        def close(self) -> None:
+            self.closed = True
+
+    broken = Broken()
+    with caplog.at_level(logging.WARNING, "leanto"), Client(recorders=[broken]) as client:
+        assert client.ask("wake me up at six").text
+    assert "a decision was not recorded: RuntimeError" in caplog.text
+    assert broken.closed

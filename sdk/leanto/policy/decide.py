@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from leanto.decision import Facts, Spent, Stage, Value
+from leanto.decision import Facts, Spent, Stage, Target, Value
 from leanto.policy.rules import Rule, context
 from leanto.policy.schema import SECRET, Policy
-from leanto.policy.verdict import CLOUD, LOCAL, Finding, Verdict, above, below, step_back, take_away
+from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, step_back, take_away
 from leanto.signals import Snapshot
 
 
@@ -150,7 +150,7 @@ def _rule(rule: Rule, holds: bool | None, reason: str) -> Finding:
 
 def _allow_only(verdict: Verdict, rule: Rule, holds: bool | None) -> Verdict:
     found = _rule(rule, holds, f"allow {', '.join(rule.allow)}")
-    barred = [target for target in (LOCAL, CLOUD) if target not in rule.allow]
+    barred: list[Target] = [target for target in TARGETS if target not in rule.allow]
     for target in barred:
         verdict = take_away(verdict, target, found)
     return verdict if barred else verdict.record("rules", rule.name, holds, rule.condition, "pass", found.reason)

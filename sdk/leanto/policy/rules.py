@@ -88,7 +88,7 @@ def read_rule(entry: Mapping[str, Any], before: Sequence[Rule]) -> Rule:
         raise RuleFault("prefer", 'must be "local" or "cloud"')
     if allow is not None and (not isinstance(allow, list) or not allow or any(target not in TARGETS for target in allow)):
         raise RuleFault("allow", 'must be a list of "local" and "cloud"')
-    allowed = tuple(target for target in TARGETS if target in (allow or ()))
+    allowed: tuple[Target, ...] = tuple(target for target in TARGETS if target in (allow or ()))
     for rule in before:
         if allowed and rule.allow and rule.condition == condition and not set(rule.allow) & set(allowed):
             raise RuleFault("allow", f"contradicts the rule {rule.name!r}: together they leave nothing that could answer")
@@ -96,7 +96,7 @@ def read_rule(entry: Mapping[str, Any], before: Sequence[Rule]) -> Rule:
     if unknown not in ("apply", "skip"):
         raise RuleFault("unknown", 'must be "apply" or "skip"')
     try:
-        return Rule(name, condition, allowed, prefer, unknown, compiled(condition))
+        return Rule(name, condition, allow=allowed, prefer=prefer, unknown=unknown, program=compiled(condition))
     except ValueError as error:
         raise RuleFault("if", str(error)) from None
 
