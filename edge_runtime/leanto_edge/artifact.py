@@ -194,7 +194,7 @@ def _check_values(path: Path, name: str, tensor: Array) -> None:
         raise ArtifactError(path, f"holds a number in {name} that is not finite; {AGAIN}")
     if tensor.dtype == np.int8 and tensor.size and tensor.min() == -128:
         raise ArtifactError(path, f"holds -128 in {name}, which is no code; {AGAIN}")
-    if name.endswith(".tables") and np.abs(np.add.outer(tensor[0].astype(int), tensor[1].astype(int))).max() > 127:
+    if name.endswith("tables") and np.abs(np.add.outer(tensor[0].astype(int), tensor[1].astype(int))).max() > 127:
         raise ArtifactError(path, f"holds tables in {name} whose sums leave [-127, 127]; {AGAIN}")
 
 

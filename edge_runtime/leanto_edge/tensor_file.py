@@ -41,11 +41,16 @@ class TensorFile(Mapping[str, Array]):
         self.path = path
         data = _map(path)
         header, start = _header(path, data)
+        if not all(isinstance(entry, dict) for entry in header.values()):  # the library reads one written as a list, too
+            raise ArtifactError(path, _TRUNCATED)
         self.dtypes: dict[str, str] = {name: entry["dtype"] for name, entry in header.items()}
         unknown = sorted(set(self.dtypes.values()) - set(_DTYPES))
         if unknown:
             raise ArtifactError(path, f"holds tensors of type {unknown[0]}; F32, F16, BF16, U8 and I8 are supported")
-        self._views = {name: _view(data, start, entry) for name, entry in header.items()}
+        try:
+            self._views = {name: _view(data, start, entry) for name, entry in header.items()}
+        except ValueError:  # a tensor of no elements may have any shape in the file, but not in memory
+            raise ArtifactError(path, "holds a tensor with too many or too large dimensions; fetch it again") from None
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
