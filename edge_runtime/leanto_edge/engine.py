@@ -115,15 +115,17 @@ class Engine:
         if form is None:
             raise PromptError(f"the model {self.info.name} has no call schema; use task 'text'")
         self._check_text(normalise(request.prompt))
-        ids = form.prompt(request.prompt)
-        constraint = form.constraint(request.prompt)
+        with self.tokenizer.guarded():
+            ids = form.prompt(request.prompt)
+            constraint = form.constraint(request.prompt)
         budget = self._check_length(len(ids), request.sampling.max_tokens)
 
         def stream() -> Iterator[Token]:
             made: list[int] = []
             for token, evidence in self._steps(ids, request.sampling, budget, constraint):
                 made.append(token)
-                text = form.decode(made).to_json() if constraint.done else ""
+                with self.tokenizer.guarded():
+                    text = form.decode(made).to_json() if constraint.done else ""
                 reason: FinishReason | None = "stop" if constraint.done else "length" if len(made) == budget else None
                 yield Token(token, text, *evidence, finish_reason=reason)
                 if reason is not None:
@@ -199,7 +201,8 @@ class Engine:
         path = artifact.path / "calls.json"
         try:
             schema = CallSchema.from_json(path.read_text(encoding="utf-8"))
-            form = CallForm(schema, self.tokenizer.raw)
+            with self.tokenizer.guarded():
+                form = CallForm(schema, self.tokenizer.raw)
         except ValueError as error:
             raise ArtifactError(path, f"{error}; fetch the artifact again") from None
         try:

@@ -106,7 +106,7 @@ def test_stop_texts_cut_exactly_where_they_first_appear(pieces: list[str], stop:
 def test_a_damaged_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text("{")
-    with pytest.raises(ArtifactError, match="not a readable tokenizer") as caught:
+    with pytest.raises(ArtifactError, match="not a usable tokenizer") as caught:
         Tokenizer(path, None)
     assert "\n" not in str(caught.value)
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from artifacts import CONFIG, byte_tokenizer, random_tensors, tiny_shape, write_plain
 from leanto_edge.adapter import largest_ranks, write_adapter
@@ -44,7 +44,7 @@ FORMS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of every matri
     "int8": ({"kind": "int8", "bits": 8}, {"model_type": "gemma2", "sliding_window": 3, "query_pre_attn_scalar": 8}),
     "dense": ({"kind": "dense", "bits": 32}, {"attention_bias": True, "rope_scaling": {"type": "linear", "factor": 2.0}}),
 }
-SEEDS = (*FORMS, "plain")
+SEEDS = (*FORMS, "plain", "unigram", "pieces")
 
 
 @cache
@@ -52,10 +52,12 @@ def seed(name: str) -> Mapping[str, bytes]:
     """The files of one of SEEDS."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model"
-        if name == "plain":
-            write_plain(path, SMALL)
-        else:
+        if name in FORMS:
             _write_compressed(path, *FORMS[name])
+        else:
+            write_plain(path, SMALL)
+            tokenizer = {"plain": _fallback, "unigram": _unigram, "pieces": _pieces}[name]()
+            (path / "tokenizer.json").write_text(tokenizer.to_str())
         _write_adapter(path)
         return MappingProxyType({file.name: file.read_bytes() for file in sorted(path.iterdir())})
 
@@ -72,9 +74,43 @@ def _write_compressed(path: Path, form: dict[str, Any], more: dict[str, Any]) ->
 
 def _tokenizer() -> bytes:
     """One that knows SCHEMA."""
-    tokenizer = tokenizers.Tokenizer.from_str(byte_tokenizer().decode())
+    tokenizer = Tokenizer.from_str(byte_tokenizer().decode())
     tokenizer.add_special_tokens(list(SCHEMA.special_tokens))
     return tokenizer.to_str().encode()
+
+
+def _fallback() -> Tokenizer:
+    """As sentencepiece makes them for Llama: ▁ for spaces, <0xNN> for the bytes of characters without a piece, a BOS in front."""
+    pieces = ["<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"ligh", "gh"]
+    tokenizer = Tokenizer(models.BPE({piece: at for at, piece in enumerate(pieces)}, [("g", "h")], byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    return tokenizer
+
+
+def _unigram() -> Tokenizer:
+    """As sentencepiece makes them for T5."""
+    letters = [(letter, -3.0) for letter in "▁lightonasx"]
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), *letters, ("▁light", -1.5)], unk_id=0))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), normalizers.StripAccents(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.enable_padding(length=40)
+    tokenizer.enable_truncation(max_length=30)
+    return tokenizer
+
+
+def _pieces() -> Tokenizer:
+    """As BERT has them."""
+    pieces = {piece: at for at, piece in enumerate(["[UNK]", "[CLS]", "[SEP]", "light", "on", "##s", "at", "si", "##x"])}
+    tokenizer = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split("a", "isolated")])
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    return tokenizer
 
 
 def _write_adapter(path: Path) -> None:
