@@ -54,7 +54,11 @@ class ModelInfo:
 
 
 class Engine:
-    """A loaded model. Thread-safe: any number of generations may run at once, each with its own cache."""
+    """A loaded model. Thread-safe: any number of generations may run at once, each with its own cache.
+
+    A forked child may go on with it, and with any generation that no thread of the parent was in the middle of. An interrupt (a signal's
+    handler that raises) ends a generation at its next token, or once its prompt is read, and leaves the engine as it was.
+    """
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None, adapter: Adapter | None = None) -> None:
         if adapter is not None:
@@ -85,8 +89,10 @@ class Engine:
         return Completion("".join(token.text for token in tokens), tokens, tokens[-1].finish_reason or "length")
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Logits (n, vocab) float32 after each of `ids` (n,), BOS included by the caller."""
+        """Logits (n, vocab) float32 after each of `ids` (n,), BOS included by the caller. Raises PromptError."""
         self._check_length(len(ids), 0)
+        if not 0 <= min(ids) <= max(ids) < self.info.vocab_size:
+            raise PromptError(f"an id is outside the vocabulary of {self.info.vocab_size}; give ids that the tokenizer made")
         return self.model.logits(self.model.new_cache(len(ids)), np.asarray(ids, np.int32), self._threads)
 
     def _text(self, request: GenerationRequest) -> Iterator[Token]:

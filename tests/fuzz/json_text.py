@@ -72,7 +72,8 @@ def _change_inside(container: list[Any], random: Random) -> None:
 def _other(value: Any, random: Random) -> Any:
     """What may stand in the place of `value`: something near it, or one of ODD."""
     if type(value) is int and random.random() < 0.5:
-        return random.choice((value + 1, value - 1, value * 2, value // 2, -value, value + 256, value << 32, 2**64 - value, Raw(f"{value}.0")))
+        near = (value + 1, value - 1, value * 2, value // 2, -value, value + 256)
+        return random.choice((*near, value << 32, 2**64 - value, Raw(f"{value}.0")))
     if isinstance(value, float) and random.random() < 0.3:
         return random.choice((-value, value * 1e30, value * 1e-30))
     return _deep(random) if random.random() < 0.1 else Raw(random.choice(ODD))

@@ -174,8 +174,8 @@ def _sign_adapter(folder: Folder) -> None:
     if MANIFEST in folder:
         description["base"] = json.loads(_bytes(folder, MANIFEST))["build_hash"]
     else:
-        hashes = {name: {"sha256": sha256(content).hexdigest()} for name, content in folder.items() if name != ADAPTER and isinstance(content, bytes)}
-        description["base"] = build_hash_of(hashes)
+        names = sorted(set(folder) - {ADAPTER})
+        description["base"] = build_hash_of({name: {"sha256": sha256(_bytes(folder, name)).hexdigest()} for name in names})
     description.pop("sha256", None)
     description["sha256"] = _content_hash(description, load(content))
     metadata[0][1] = json.dumps(description)

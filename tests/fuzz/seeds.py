@@ -30,7 +30,13 @@ SMALL: dict[str, Any] = {
     "num_key_value_heads": 1,
     "head_dim": 16,
 }
-LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.5, "short_factor": [1, 2, 3, 4], "long_factor": [3.0, 8, 8, 9]}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "partial_rotary_factor": 0.5,
+    "short_factor": [1, 2, 3, 4],
+    "long_factor": [3.0, 8, 8, 9],
+}
 FORMS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of every matrix, and what the config says beyond SMALL
     "trellis": ({"kind": "trellis", "bits": 2, "rank": 3, "in_seed": 7}, {"eos_token_id": [1, 7], "bos_token_id": None}),
     "additive": (
@@ -94,7 +100,7 @@ def _unigram() -> Tokenizer:
     """As sentencepiece makes them for T5."""
     letters = [(letter, -3.0) for letter in "▁lightonasx"]
     tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), *letters, ("▁light", -1.5)], unk_id=0))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), normalizers.StripAccents(), normalizers.Lowercase()])
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.StripAccents(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.enable_padding(length=40)
