@@ -1,6 +1,7 @@
 """Looks for malformed folders that break what loader.py promises, led by the lines of leanto_edge that they reach (`make fuzz`).
 
-`python -m fuzz.explore FOLDER -max_total_time=SECONDS` keeps what it learns in FOLDER; more arguments are libFuzzer's. Needs atheris.
+`python -m fuzz.explore FOLDER -max_total_time=SECONDS` keeps what it learns in FOLDER and leaves a file of what broke, which
+`python -m fuzz.explore FILE` tries again; more arguments are libFuzzer's. Needs atheris.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _change_numbers(header: Any, data: bytearray, random: Random) -> None:
     entry = dict(map(tuple, random.choice([value for name, value in header if name != "__metadata__"])))
     number = random.choice(NUMBERS.get(entry["dtype"], NUMBERS["U8"]))
     begin, end = entry["data_offsets"]
-    count = (end - begin) // len(number)
+    count = (min(end, len(data)) - begin) // len(number)
     stride = random.choice((1, 7, count))
     for at in range(random.randrange(count), count, stride) if stride > 1 else range(count):
         data[begin + at * len(number) : begin + (at + 1) * len(number)] = number
