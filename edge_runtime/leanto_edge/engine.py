@@ -24,7 +24,7 @@ from leanto_edge.artifact import Artifact, read_artifact
 from leanto_edge.calls import CallConstraint, CallForm, CallSchema, normalise
 from leanto_edge.errors import AdapterError, ArtifactError, PromptError
 from leanto_edge.generation import Completion, FinishReason, GenerationRequest, SamplingParams, Task, Token
-from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json
+from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json, read_small
 from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer, begins_with_bos
 from leanto_kernels import Cache, Model, sample
 
@@ -206,7 +206,7 @@ class Engine:
             return None
         path = artifact.path / "calls.json"
         try:
-            schema = CallSchema.from_json(path.read_text(encoding="utf-8"))
+            schema = CallSchema.from_json(read_small(path).decode())
             with self.tokenizer.guarded():
                 form = CallForm(schema, self.tokenizer.raw)
         except ValueError as error:

@@ -8,14 +8,15 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
 import leanto_edge
-from artifacts import CONFIG, write_tiny
-from leanto_edge import Engine, GenerationRequest, PromptError, SamplingParams
+from artifacts import CONFIG, write_plain, write_tiny
+from leanto_edge import ArtifactError, Engine, GenerationRequest, PromptError, SamplingParams
 
 CONTEXT = CONFIG["max_position_embeddings"]
 LONG = GenerationRequest("go on", sampling=SamplingParams(max_tokens=CONTEXT, temperature=1.0, seed=3))
@@ -59,6 +60,14 @@ def test_an_utterance_that_says_nothing_is_refused(prompt: str) -> None:
 def test_ids_that_the_model_cannot_read_are_refused(engine: Engine, wrong: list[int]) -> None:
     with pytest.raises(PromptError):
         engine.logits(wrong)
+
+
+def test_a_call_schema_of_many_mebibytes_is_refused_unread(tmp_path: Path) -> None:
+    path = write_plain(tmp_path / "plain")
+    with (path / "calls.json").open("wb") as file:
+        file.truncate(17 << 20)
+    with pytest.raises(ArtifactError, match="larger than 16 MiB"):
+        leanto_edge.load(path)
 
 
 class Counted:

@@ -45,6 +45,14 @@ def test_tensors_of_whole_cache_lines_lie_along_them(tmp_path: Path) -> None:
     assert header["a"]["data_offsets"][0] % 4 == 0
 
 
+def test_a_header_that_would_fill_the_memory_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "t").open("wb") as file:
+        file.write((17 << 20).to_bytes(8, "little"))
+        file.truncate(18 << 20)
+    with pytest.raises(ArtifactError, match="over 16 MiB"):
+        TensorFile(tmp_path / "t")
+
+
 EMPTY: dict[str, Any] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 
 

@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=TESTS, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run([sys.executable, *arguments], cwd=TESTS, capture_output=True, text=True, check=False)
 
 
 def test_whatever_a_folder_holds_the_loader_refuses_it_in_one_line_or_runs_it() -> None:
