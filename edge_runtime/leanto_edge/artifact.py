@@ -60,9 +60,12 @@ def read_artifact(path: str | Path) -> Artifact:
     Raises ArtifactError, or UnsupportedModelError for sound files that this version cannot run.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise ArtifactError(path, "is not a model directory; check the path, or make one with `leanto compress`")
-    return _read_compressed(path) if (path / MANIFEST).exists() else _read_plain(path)
+    try:
+        if not path.is_dir():
+            raise ArtifactError(path, "is not a model directory; check the path, or make one with `leanto compress`")
+        return _read_compressed(path) if (path / MANIFEST).exists() else _read_plain(path)
+    except OSError as error:
+        raise ArtifactError(path, f"cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
 def write_artifact(

@@ -78,7 +78,8 @@ class Engine:
         self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else available_cpus())
 
     def generate(self, request: GenerationRequest) -> Iterator[Token]:
-        """Tokens as they are made; closing the iterator stops the work. Raises PromptError before the first token."""
+        """Tokens as they are made, at most to the end of the context; closing the iterator stops the work. Raises PromptError before the
+        first token."""
         if request.task == "call":
             return self._call(request)
         return self._text(request)

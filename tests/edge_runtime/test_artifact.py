@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from artifacts import CONFIG, byte_tokenizer, dense_weights, random_matrices, random_tensors, write_plain, write_tiny
-from leanto_edge import ArtifactError, UnsupportedModelError
+from leanto_edge import AdapterError, ArtifactError, UnsupportedModelError
+from leanto_edge.adapter import read_adapter
 from leanto_edge.artifact import annotate_artifact, read_artifact, write_artifact
 from leanto_edge.manifest import build_hash_of, fingerprint
 
@@ -138,6 +139,14 @@ def test_tensors_at_odd_offsets_are_read(copied: Path) -> None:
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     assert "not a model directory" in refusal(tmp_path / "nowhere")
+
+
+def test_a_path_that_the_system_refuses_to_look_at_is_refused(copied: Path) -> None:
+    endless = Path("x" * 5000)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_artifact(endless)
+    with pytest.raises(AdapterError, match="is not a file"):
+        read_adapter(endless, read_artifact(copied))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bound on memory is Linux's")
 TESTS = Path(__file__).parents[1]
 
 
