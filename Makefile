@@ -10,13 +10,14 @@ DEV := $(VENV)/.dev
 TORCH := $(VENV)/.torch
 PACKAGES := sdk edge_runtime cloud_server protos kernels
 
-.PHONY: help demo test test-native fuzz lint bench bench-peers build protos clean
+.PHONY: help demo test test-native test-neon fuzz lint bench bench-peers build protos clean
 
 help:
 	@echo "make demo   build, start a private compute node on loopback, run real requests"
 	@echo "make test   the tests          make lint   types, style and import directions"
 	@echo "make test-native  kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz   malformed artifacts for the loader, MINUTES=10 of them"
+	@echo "make test-neon    kernels and engine as 64-bit ARM, cross-compiled and run by qemu (Debian)"
 	@echo "make bench  the benchmarks     make clean  remove what make made"
 	@echo "make bench-peers  speed beside llama.cpp, ik_llama.cpp and ONNX Runtime (installs them)"
 
@@ -59,6 +60,9 @@ fuzz: $(DEV)
 	$(PIP) "atheris>=3.0"
 	mkdir -p build/fuzz
 	cd tests && ../$(BIN)/python -m fuzz.explore ../build/fuzz -artifact_prefix=../build/ -max_total_time=$$(( $(MINUTES) * 60 ))
+
+test-neon: $(CORE)
+	bash kernels/aarch64/test.sh
 
 lint: $(DEV)
 	$(BIN)/ruff check .

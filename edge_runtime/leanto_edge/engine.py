@@ -7,12 +7,12 @@ step, decode, stop. Knows nothing of clouds, policies or devices.
 from __future__ import annotations
 
 import os
-import secrets
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,18 @@ from leanto_edge.adapter import Adapter, NewCalls, read_adapter
 from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import Artifact, read_artifact
 from leanto_edge.calls import CallConstraint, CallForm, CallSchema, normalise
+from leanto_edge.drafts import NgramDraft
 from leanto_edge.errors import AdapterError, ArtifactError, PromptError
-from leanto_edge.generation import Completion, FinishReason, GenerationRequest, SamplingParams, Task, Token
+from leanto_edge.generation import Completion, FinishReason, GenerationRequest, Task, Token
 from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json, read_small
+from leanto_edge.session import Memory, Session
 from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer, begins_with_bos
-from leanto_kernels import Cache, Model, sample
+from leanto_kernels import Cache, Model
 
+if TYPE_CHECKING:
+    from leanto_kernels._native import Sample
+
+KeyValues = Literal["float32", "float16", "int8"]
 SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more than it gives
 
 
@@ -60,7 +66,9 @@ class Engine:
     handler that raises) ends a generation at its next token, or once its prompt is read, and leaves the engine as it was.
     """
 
-    def __init__(self, artifact: Artifact, *, threads: int | None = None, adapter: Adapter | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, *, threads: int | None = None, adapter: Adapter | None = None, kv_cache: KeyValues = "float16"
+    ) -> None:
         if adapter is not None:
             artifact = adapted(artifact, adapter)
         self.shape = ModelShape.from_config(artifact.path, artifact.config)
@@ -73,30 +81,37 @@ class Engine:
         except ValueError as error:
             raise ArtifactError(artifact.path, f"{error}; fetch the artifact again") from None
         self._path = artifact.path
+        self._kv_cache = kv_cache
         self._form = self._call_form(artifact, adapter)
         self.info = self._describe(artifact, adapter)
         self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else available_cpus())
 
-    def generate(self, request: GenerationRequest) -> Iterator[Token]:
-        """Tokens as they are made, at most to the end of the context; closing the iterator stops the work. Raises PromptError before the
-        first token."""
-        if request.task == "call":
-            return self._call(request)
-        return self._text(request)
+    def generate(self, request: GenerationRequest, memory: Memory | None = None) -> Iterator[Token]:
+        """Tokens as they are made, at most to the end of the context; closing the iterator stops the work.
 
-    def complete(self, request: GenerationRequest) -> Completion:
+        Raises PromptError before the first token. `memory` is a session's: see `session`.
+        """
+        if request.task == "call":
+            return self._call(request, memory)
+        return self._text(request, memory)
+
+    def complete(self, request: GenerationRequest, memory: Memory | None = None) -> Completion:
         """The same, collected."""
-        tokens = tuple(self.generate(request))
+        tokens = tuple(self.generate(request, memory))
         return Completion("".join(token.text for token in tokens), tokens, tokens[-1].finish_reason or "length")
+
+    def session(self) -> Session:
+        """A conversation: what it has read is not read again where the next prompt begins with it."""
+        return Session(self)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits (n, vocab) float32 after each of `ids` (n,), BOS included by the caller. Raises PromptError."""
         self._check_length(len(ids), 0)
         if not 0 <= min(ids) <= max(ids) < self.info.vocab_size:
             raise PromptError(f"an id is outside the vocabulary of {self.info.vocab_size}; give ids that the tokenizer made")
-        return self.model.logits(self.model.new_cache(len(ids)), np.asarray(ids, np.int32), self._threads)
+        return self.model.logits(self.model.new_cache(len(ids), self._kv_cache), np.asarray(ids, np.int32), self._threads)
 
-    def _text(self, request: GenerationRequest) -> Iterator[Token]:
+    def _text(self, request: GenerationRequest, memory: Memory | None) -> Iterator[Token]:
         self._check_text(request.prompt)
         self._check_text(request.prompt + request.prefix)  # the prefix may be what does not fit
         ids = self.tokenizer.encode(request.prompt + request.prefix)
@@ -105,19 +120,19 @@ class Engine:
         budget = self._check_length(len(ids), request.sampling.max_tokens)
 
         def stream() -> Iterator[Token]:
-            for made, (token, evidence) in enumerate(self._steps(ids, request.sampling, budget), start=1):
+            for made, (token, logprob, margin, entropy, top) in enumerate(self._steps(ids, request, budget, memory), start=1):
                 ended = token in self.shape.eos_ids
                 text = matcher.push("" if ended else decoder.push(token))
                 reason: FinishReason | None = "stop" if ended or matcher.stopped else "length" if made == budget else None
                 if reason is not None:
                     text += matcher.push(decoder.flush()) + matcher.flush()
-                yield Token(token, text, *evidence, finish_reason=reason)
+                yield Token(token, text, logprob, margin, entropy, reason, tuple(top))
                 if reason is not None:
                     return
 
         return stream()
 
-    def _call(self, request: GenerationRequest) -> Iterator[Token]:
+    def _call(self, request: GenerationRequest, memory: Memory | None) -> Iterator[Token]:
         form = self._form
         if form is None:
             raise PromptError(f"the model {self.info.name} has no call schema; use task 'text'")
@@ -129,45 +144,73 @@ class Engine:
 
         def stream() -> Iterator[Token]:
             made: list[int] = []
-            for token, evidence in self._steps(ids, request.sampling, budget, constraint):
+            for token, logprob, margin, entropy, top in self._steps(list(ids), request, budget, memory, constraint):
                 made.append(token)
                 with self.tokenizer.guarded():
                     text = form.decode(made).to_json() if constraint.done else ""
                 reason: FinishReason | None = "stop" if constraint.done else "length" if len(made) == budget else None
-                yield Token(token, text, *evidence, finish_reason=reason)
+                yield Token(token, text, logprob, margin, entropy, reason, tuple(top))
                 if reason is not None:
                     return
 
         return stream()
 
     def _steps(
-        self, ids: Sequence[int], sampling: SamplingParams, budget: int, constraint: CallConstraint | None = None
-    ) -> Iterator[tuple[int, tuple[float, float, float]]]:
-        """(token, (logprob, margin, entropy)) without end; the caller decides when to stop, at most `budget` tokens on."""
-        random = np.random.default_rng(secrets.randbits(64) if sampling.seed is None else sampling.seed)
+        self,
+        ids: list[int],
+        request: GenerationRequest,
+        budget: int,
+        memory: Memory | None,
+        constraint: CallConstraint | None = None,
+    ) -> Iterator[Sample]:
+        """Samples without end; the caller decides when to stop, at most `budget` of them on."""
+        sampling, seen = request.sampling, list(ids)
+        uniform = random.Random(sampling.seed).random  # of the operating system's entropy where there is no seed
         how = (sampling.temperature, sampling.top_p, sampling.top_k)
-        seen = list(ids)
-        cache = self._new_cache(len(ids), budget)
-        while True:
-            allowed = constraint.allowed() if constraint else None
-            with self._native_errors():
-                if cache.length == cache.capacity:  # from here on the model reads everything in its form for long contexts
-                    cache = self._new_cache(len(seen), budget)
-                if cache.length == 0:
-                    logits = self.model.prefill(cache, np.asarray(seen, np.int32), self._threads)
-                    token, *evidence = sample(logits, *how, random.random(), allowed)
-                else:
-                    token, *evidence = self.model.step(cache, seen[-1], *how, random.random(), allowed, self._threads)
-            if constraint:
-                constraint.push(token)
-            seen.append(token)
-            yield token, (evidence[0], evidence[1], evidence[2])
+        drafts, us = NgramDraft() if request.draft_tokens and not constraint else None, list[float]()
+        cache = self._take_cache(memory, seen, budget)
+        try:
+            while True:
+                allowed = constraint.allowed() if constraint else None
+                with self._native_errors():
+                    if cache.length == cache.capacity:  # from here on the model reads everything in its form for long contexts
+                        cache = self._new_cache(len(seen), budget)
+                    room = min(request.draft_tokens, len(ids) + budget - len(seen) - 1, cache.capacity - len(seen))
+                    draft = drafts.propose(seen, room) if drafts and room > 0 else []
+                    us += [uniform() for _ in range(1 + len(draft) - len(us))]
+                    batch, places = np.array([*seen[cache.length :], *draft], np.int32), np.array(us[: 1 + len(draft)])
+                    samples = self.model.steps(cache, batch, places, *how, allowed, self._threads, request.top_logprobs)
+                del us[: len(samples)]
+                for sample in samples:
+                    if constraint:
+                        constraint.push(sample[0])
+                    seen.append(sample[0])
+                    yield sample
+        finally:
+            if memory is not None:
+                memory.keep(seen, cache)
+
+    def _take_cache(self, memory: Memory | None, ids: list[int], budget: int) -> Cache:
+        """The session's, if it has one with room for `ids` and `budget` more that reads them in the same form; else a new one."""
+        if memory is None:
+            return self._new_cache(len(ids), budget)
+        wanted = len(ids) + budget
+        same_form = [rope.original_length for rope in self.shape.ropes if rope.long_frequencies]
+
+        def fits(cache: Cache) -> bool:
+            return cache.capacity >= self._room(len(ids), budget) and all((cache.capacity > n) == (len(ids) > n) for n in same_form)
+
+        kept = memory.take(ids, fits)
+        return kept or self._new_cache(len(ids), min(2 * wanted, self.shape.context_length) - len(ids))
 
     def _new_cache(self, tokens: int, budget: int) -> Cache:
-        """Room for `tokens` and `budget` more, or only for those that a model with a form for long contexts reads in its short one."""
-        short = [rope.original_length for rope in self.shape.ropes if rope.long_frequencies and tokens <= rope.original_length]
         with self._native_errors():
-            return self.model.new_cache(min([tokens + budget, *short]))
+            return self.model.new_cache(self._room(tokens, budget), self._kv_cache)
+
+    def _room(self, tokens: int, budget: int) -> int:
+        """For `tokens` and `budget` more, or only for those that a model with a form for long contexts reads in its short one."""
+        short = [rope.original_length for rope in self.shape.ropes if rope.long_frequencies and tokens <= rope.original_length]
+        return min([tokens + budget, *short])
 
     @contextmanager
     def _native_errors(self) -> Iterator[None]:
@@ -240,10 +283,12 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def load(path: str | Path, *, threads: int | None = None, adapter: str | Path | None = None) -> Engine:
+def load(path: str | Path, *, threads: int | None = None, adapter: str | Path | None = None, kv_cache: KeyValues = "float16") -> Engine:
     """Map the artifact (or plain Hugging Face folder) at `path`, with the adapter in the file `adapter` if one is given.
 
-    `threads` None chooses by the model's size. Raises ArtifactError, UnsupportedModelError, AdapterError.
+    `threads` None chooses by the model's size. `kv_cache` is what keys and values of the context are kept as: int8 takes half the memory
+    of float16, with a scale for each vector. Raises ArtifactError, UnsupportedModelError, AdapterError.
     """
     artifact = read_artifact(Path(path))
-    return Engine(artifact, threads=threads, adapter=None if adapter is None else read_adapter(adapter, artifact))
+    found = None if adapter is None else read_adapter(adapter, artifact)
+    return Engine(artifact, threads=threads, adapter=found, kv_cache=kv_cache)

@@ -44,13 +44,24 @@ class GenerationRequest:
     """One thing to generate.
 
     `task` "call" turns an utterance into one JSON call; "text" continues the prompt. `prefix` is the part of a text answer
-    that is already accepted: generation goes on right after it.
+    that is already accepted: generation goes on right after it. `draft_tokens` are guessed at
+    each step from what was said before: text that repeats itself then comes faster, and no token is another.
+    `top_logprobs` asks for so many of the likeliest tokens with each.
     """
 
     prompt: str
     task: Task = "text"
     sampling: SamplingParams = field(default_factory=SamplingParams)
     prefix: str = ""
+    draft_tokens: int = 0
+    top_logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value outside its range."""
+        if not 0 <= self.draft_tokens <= 64:
+            raise ValueError(f"draft_tokens is {self.draft_tokens}; it must be 0 (off) to 64")
+        if not 0 <= self.top_logprobs <= 100:
+            raise ValueError(f"top_logprobs is {self.top_logprobs}; it must be 0 (off) to 100")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,8 @@ class Token:
 
     `text` is what became readable with it, perhaps nothing: a call is atomic, so its JSON comes whole with the last token.
     `logprob` (nats) is of the chosen token at temperature 1 over the full vocabulary; `margin` (nats) is that minus the best
-    other token's, negative where a constraint or sampling took a less likely one; `entropy` (nats) is of the full distribution.
+    other token's, negative where a constraint or sampling took a less likely one; `entropy` (nats) is of the full distribution;
+    `top` are the likeliest tokens and their logprobs, where the request asked for them.
     """
 
     id: int
@@ -68,6 +80,7 @@ class Token:
     margin: float
     entropy: float
     finish_reason: FinishReason | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

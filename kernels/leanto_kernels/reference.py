@@ -154,11 +154,29 @@ def turn(x: Floats, position: int, frequencies: Floats, scale: float = 1.0) -> F
     return np.concatenate([a * cosine - b * sine, b * cosine + a * sine, rest], -1).astype(np.float32)
 
 
-def attention(query: Floats, key: Floats, value: Floats, scale: float | None = None, softcap: float = 0.0, window: int = 0) -> Floats:
+def stored(x: Floats, storage: str) -> Floats:
+    """Vectors (..., d) as a cache keeps them: float32, float16, or int8 with a scale for each."""
+    if storage == "int8":
+        codes, scales = zip(*map(quantize_activations, x.reshape(-1, x.shape[-1])), strict=True)
+        return np.asarray(np.asarray(codes, np.float32) * np.asarray(scales, np.float32)[:, None], np.float32).reshape(x.shape)
+    return x.astype(storage).astype(np.float32)
+
+
+def attention(
+    query: Floats,
+    key: Floats,
+    value: Floats,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    window: int = 0,
+    storage: str = "float32",
+) -> Floats:
     """Causal grouped-query attention: query (n, heads, d), key and value (t, kv_heads, d), queries last in time; ATTENTION_BOUND.
 
-    `scale` of the scores (None: 1/√d), their `softcap` (0: none), and the `window` of the latest keys that a query sees (0: all).
+    `scale` of the scores (None: 1/√d), their `softcap` (0: none), and the `window` of the latest keys that a query sees (0: all);
+    keys and values in the form of `storage`.
     """
+    key, value = stored(key, storage), stored(value, storage)
     n, heads, dimension = query.shape
     group = heads // key.shape[1]
     scores = np.einsum("nhd,thd->hnt", query.astype(np.float64), np.repeat(key, group, 1)) * (dimension**-0.5 if scale is None else scale)
@@ -189,8 +207,9 @@ def sample(
     top_k: int = 0,
     u: float = 0.0,
     allowed: npt.NDArray[np.int32] | None = None,
-) -> tuple[int, float, float, float]:
-    """(token, logprob, margin, entropy); the evidence within EVIDENCE_BOUND nats."""
+    top: int = 0,
+) -> tuple[int, float, float, float, list[tuple[int, float]]]:
+    """(token, logprob, margin, entropy, top); the evidence within EVIDENCE_BOUND nats."""
     ids = np.arange(len(logits)) if allowed is None else allowed
     order = ids[np.argsort(-logits[ids], kind="stable")]
     token = int(order[0])
@@ -203,7 +222,8 @@ def sample(
     log_p = logits.astype(np.float64) - logits.max()
     log_p -= np.log(np.exp(log_p).sum())
     others = np.delete(log_p, token)
-    return token, float(log_p[token]), float(log_p[token] - others.max()), float(-(np.exp(log_p) * log_p).sum())
+    likeliest = [(int(i), float(log_p[i])) for i in np.argsort(-logits, kind="stable")[:top]]
+    return token, float(log_p[token]), float(log_p[token] - others.max()), float(-(np.exp(log_p) * log_p).sum()), likeliest
 
 
 Form = Mapping[str, int | str]

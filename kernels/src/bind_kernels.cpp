@@ -11,8 +11,9 @@
 #include "arrays.h"
 #include "bindings.h"
 #include "coding.h"
+#include "key_values.h"
 #include "rotation.h"
-#include "sampling.h"
+#include "samples.h"
 #include "table.h"
 
 namespace leanto {
@@ -153,21 +154,30 @@ NewArray<float> rope(const Array<float>& x, size_t position, float theta) {
 }
 
 NewArray<float> attention(const Array<float>& query, const Array<float>& key, const Array<float>& value, std::optional<float> scale,
-                          float softcap, size_t window) {
+                          float softcap, size_t window, const std::string& storage) {
     demand(query.ndim() == 3 && key.ndim() == 3 && shape_of(key) == shape_of(value),
            "query, key and value must have three axes, key as value");
     const size_t tokens = query.shape(0), heads = query.shape(1), d = query.shape(2), context = key.shape(0), kv_heads = key.shape(1);
     demand(key.shape(2) == d && d > 0 && kv_heads > 0 && heads % kv_heads == 0, "heads must be a multiple of kv_heads and share head_dim");
     demand(context >= tokens, "there must be at least as many keys as queries");
-    auto out = new_array<float>(shape_of(query));
     demand(softcap >= 0.0f, "softcap must not be negative");
-    std::vector<float> scores(context);
-    const float factor = scale.value_or(1.0f / std::sqrt(static_cast<float>(d)));
-    for (size_t i = 0; i < tokens * heads; ++i) {
-        const size_t past = context - tokens + i / heads + 1, seen = window > 0 ? std::min(past, window) : past;
-        const size_t offset = (past - seen) * kv_heads * d + i % heads / (heads / kv_heads) * d;
-        kernels().attend(query.data() + i * d, key.data() + offset, value.data() + offset, seen, kv_heads * d, d, factor, softcap,
-                         scores.data(), out.data() + i * d);
+    auto out = new_array<float>(shape_of(query));
+    KeyValues cache(kv_heads, context, d, storage_of(storage));
+    const AttentionForm form{d, scale.value_or(1.0f / std::sqrt(static_cast<float>(d))), softcap};
+    std::vector<float> scratch(attention_scratch(d));
+    for (size_t head = 0; head < kv_heads; ++head) {
+        for (size_t t = 0; t < context; ++t) {
+            const size_t at = (t * kv_heads + head) * d;
+            cache.put(kernels(), head, t, key.data() + at, value.data() + at);
+        }
+        const size_t group = heads / kv_heads;
+        std::vector<Query> queries;
+        for (size_t q = 0; q < tokens * group; ++q) {
+            const size_t at = (q / group * heads + head * group + q % group) * d, past = context - tokens + q / group + 1;
+            queries.push_back({query.data() + at, out.data() + at, window > 0 && window < past ? past - window : 0, past});
+        }
+        for (size_t q = 0; q < queries.size(); q += kQueryRun)
+            kernels().attend(cache.head(head), form, queries.data() + q, std::min(kQueryRun, queries.size() - q), scratch.data());
     }
     return out;
 }
@@ -189,17 +199,16 @@ NewArray<float> softcap(const Array<float>& x, float cap) {
     return y;
 }
 
-std::tuple<int32_t, double, double, double> sample_logits(const Array<float>& logits, double temperature, double top_p, int64_t top_k,
-                                                          double u, const std::optional<Array<int32_t>>& allowed) {
+SampleTuple sample_logits(const Array<float>& logits, double temperature, double top_p, int64_t top_k, double u,
+                          const std::optional<Array<int32_t>>& allowed, size_t top) {
     demand(logits.ndim() == 1 && (!allowed || allowed->ndim() == 1), "logits and allowed must be vectors");
     Allowed ids;
     if (allowed) ids.emplace(allowed->data(), allowed->shape(0));
-    const Sample s = sample({logits.data(), logits.shape(0)}, {temperature, top_p, top_k, u}, ids);
-    return {s.token, s.logprob, s.margin, s.entropy};
+    return as_tuple(sample({logits.data(), logits.shape(0)}, {temperature, top_p, top_k, u}, ids, top));
 }
 
 void set_isa(const std::string& name) {
-    demand(choose_isa(name.c_str()), "this machine has no instruction set '" + name + "': avx512, avx2 or scalar");
+    demand(choose_isa(name.c_str()), "this machine has no instruction set '" + name + "': " + isa_names());
 }
 
 }  // namespace
@@ -208,7 +217,7 @@ void set_isa(const std::string& name) {
 void bind_kernels(nanobind::module_& module) {
     using namespace leanto;
     kernels();  // a misspelt LEANTO_ISA fails the import
-    module.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use: avx512, avx2 or scalar.");
+    module.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use: avx512, avx2, neon_dotprod, neon or scalar.");
     module.def("set_isa", &set_isa, "name"_a, "Use another instruction set from now on. Raises ValueError if this machine lacks it.");
     module.def("gemv_trellis", &gemv_trellis, "codes"_a.noconvert(), "tables"_a.noconvert(), "x"_a.noconvert(), "bits"_a, "rows"_a,
                "kind"_a = "trellis",
@@ -233,13 +242,16 @@ void bind_kernels(nanobind::module_& module) {
     module.def("rope", &rope, "x"_a, "position"_a, "theta"_a,
                "Rotary position embedding (rotate_half): x (tokens, heads, head_dim) float32, token t at position + t.");
     module.def("attention", &attention, "query"_a, "key"_a, "value"_a, "scale"_a = nb::none(), "softcap"_a = 0.0f, "window"_a = 0,
+               "storage"_a = "float32",
                "Causal grouped-query attention: query (n, heads, d), key and value (t, kv_heads, d) float32, the queries last in time.\n"
-               "scale: of the products, None is 1/sqrt(d); softcap: their soft limit, 0 is none; window: the latest keys seen, 0 is all.");
+               "scale: of the products, None is 1/sqrt(d); softcap: their soft limit, 0 is none; window: the latest keys seen, 0 is all;\n"
+               "storage: what keys and values are rounded to first, float32, float16 or int8 (with a scale for each vector).");
     module.def("gated_mlp", &gated_mlp, "gate"_a, "up"_a, "activation"_a = "silu",
                "activation(gate) · up, float32; silu, or gelu by its tanh approximation.");
     module.def("softcap", &softcap, "x"_a, "cap"_a, "cap · tanh(x / cap), float32.");
     module.def("sample", &sample_logits, "logits"_a, "temperature"_a = 0.0, "top_p"_a = 1.0, "top_k"_a = 0, "u"_a = 0.0,
-               "allowed"_a.noconvert() = nb::none(),
-               "(token, logprob, margin, entropy): a token drawn from logits (vocab,) float32 at u in [0, 1), and its evidence in nats\n"
-               "(temperature 1, full vocabulary). Temperature 0 is greedy. allowed: ascending int32 ids.");
+               "allowed"_a.noconvert() = nb::none(), "top"_a = 0,
+               "(token, logprob, margin, entropy, top): a token drawn from logits (vocab,) float32 at u in [0, 1), and its evidence in nats\n"
+               "(temperature 1, full vocabulary). Temperature 0 is greedy. allowed: ascending int32 ids.\n"
+               "top: the (token, logprob) of so many likeliest tokens, likeliest first.");
 }

@@ -12,6 +12,7 @@
 #include "arrays.h"
 #include "bindings.h"
 #include "model.h"
+#include "samples.h"
 
 namespace leanto {
 namespace {
@@ -169,9 +170,9 @@ class BoundModel {
     Model model;
 };
 
-std::unique_ptr<Cache> new_cache(const BoundModel& bound, int64_t capacity) {
+std::unique_ptr<Cache> new_cache(const BoundModel& bound, int64_t capacity, const std::string& storage) {
     demand(capacity > 0, "a cache needs a capacity of at least one token");
-    return bound.model.new_cache(static_cast<size_t>(capacity));
+    return bound.model.new_cache(static_cast<size_t>(capacity), storage_of(storage));
 }
 
 std::span<const int32_t> as_ids(const Array<int32_t>& ids) {
@@ -196,14 +197,34 @@ NewArray<float> logits(const BoundModel& bound, Cache& cache, const Array<int32_
     return out;
 }
 
-std::tuple<int32_t, double, double, double> step(const BoundModel& bound, Cache& cache, int64_t token, double temperature, double top_p,
-                                                 int64_t top_k, double u, const std::optional<Array<int32_t>>& allowed, int threads) {
+std::vector<SampleTuple> steps(const BoundModel& bound, Cache& cache, const Array<int32_t>& ids, const Array<double>& us, double temperature,
+                               double top_p, int64_t top_k, const std::optional<Array<int32_t>>& allowed, int threads, size_t top) {
+    const auto tokens = as_ids(ids);
+    demand(us.ndim() == 1, "us must be a vector");
+    Allowed permitted;
+    if (allowed) permitted = as_ids(*allowed);
+    std::vector<Sample> samples;
+    {
+        const nb::gil_scoped_release release;
+        samples = bound.model.steps(cache, tokens, {temperature, top_p, top_k, 0.0}, {us.data(), us.shape(0)}, permitted, top, threads);
+    }
+    std::vector<SampleTuple> tuples;
+    for (const Sample& each : samples) tuples.push_back(as_tuple(each));
+    return tuples;
+}
+
+SampleTuple step(const BoundModel& bound, Cache& cache, int64_t token, double temperature, double top_p, int64_t top_k, double u,
+                 const std::optional<Array<int32_t>>& allowed, int threads, size_t top) {
     demand(token >= 0 && token <= INT32_MAX, "token id " + std::to_string(token) + " is outside the vocabulary");
-    Allowed ids;
-    if (allowed) ids = as_ids(*allowed);
-    const nb::gil_scoped_release release;
-    const Sample s = bound.model.step(cache, static_cast<int32_t>(token), {temperature, top_p, top_k, u}, ids, threads);
-    return {s.token, s.logprob, s.margin, s.entropy};
+    const auto id = static_cast<int32_t>(token);
+    Allowed permitted;
+    if (allowed) permitted = as_ids(*allowed);
+    std::vector<Sample> samples;
+    {
+        const nb::gil_scoped_release release;
+        samples = bound.model.steps(cache, {&id, 1}, {temperature, top_p, top_k, 0.0}, {&u, 1}, permitted, top, threads);
+    }
+    return as_tuple(samples.front());
 }
 
 }  // namespace
@@ -214,6 +235,7 @@ void bind_model(nanobind::module_& module) {
     nb::class_<Cache>(module, "Cache", "Keys and values of the tokens seen so far; made by Model.new_cache, for one call at a time.")
         .def_prop_ro("length", &Cache::length, "Tokens held.")
         .def_prop_ro("capacity", &Cache::capacity, "The most tokens it can hold.")
+        .def_prop_ro("bytes_per_token", &Cache::bytes_per_token, "Bytes that one token takes.")
         .def(
             "truncate",
             [](Cache& cache, int64_t length) {
@@ -226,12 +248,17 @@ void bind_model(nanobind::module_& module) {
         .def(nb::init<const nb::dict&, const nb::dict&, const nb::dict&>(), "config"_a, "matrices"_a, "tensors"_a,
              "config: sizes and constants, and what differs from a plain Llama; matrices: the form of each matrix by its Hugging Face\n"
              "module name; tensors: arrays by name, read in place and kept alive. Raises ValueError, naming the part that does not fit.")
-        .def("new_cache", &new_cache, "capacity"_a, nb::keep_alive<0, 1>(), "An empty cache for up to `capacity` tokens.")
+        .def("new_cache", &new_cache, "capacity"_a, "storage"_a = "float16", nb::keep_alive<0, 1>(),
+             "An empty cache for up to `capacity` tokens that keeps them as float32, float16 or int8 (with a scale for each vector).")
         .def("prefill", &prefill, "cache"_a, "ids"_a.noconvert(), "threads"_a = 1,
              "Append ids (n,) int32; returns the logits after the last, (vocab_size,) float32.")
         .def("logits", &logits, "cache"_a, "ids"_a.noconvert(), "threads"_a = 1,
              "Append ids (n,) int32; returns the logits after each, (n, vocab_size) float32.")
         .def("step", &step, "cache"_a, "token"_a, "temperature"_a = 0.0, "top_p"_a = 1.0, "top_k"_a = 0, "u"_a = 0.0,
-             "allowed"_a.noconvert() = nb::none(), "threads"_a = 1,
-             "Append `token` and sample the next: (token, logprob, margin, entropy), as `sample` would from these logits.");
+             "allowed"_a.noconvert() = nb::none(), "threads"_a = 1, "top"_a = 0,
+             "Append `token` and sample the next: (token, logprob, margin, entropy, top), as `sample` would from these logits.")
+        .def("steps", &steps, "cache"_a, "ids"_a.noconvert(), "us"_a.noconvert(), "temperature"_a = 0.0, "top_p"_a = 1.0, "top_k"_a = 0,
+             "allowed"_a.noconvert() = nb::none(), "threads"_a = 1, "top"_a = 0,
+             "Append ids (n,) int32 and sample after each of the last len(us), with us (k,) float64: what `step` would return one by one,\n"
+             "up to the first sample that is not the id which follows; the ids from there on are not appended.");
 }

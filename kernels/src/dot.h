@@ -75,8 +75,10 @@ void int8_product(const int8_t* w, size_t columns, const int8_t* x, size_t token
 
 template <class L> typename L::Floats load_weights(const float* p) { return L::load(p); }
 template <class L> typename L::Floats load_weights(const uint16_t* p) { return L::load_half(p); }
+template <class L> typename L::Floats load_weights(const int8_t* p) { return L::load_int8(p); }
 template <class L> float one_weight(const float* p) { return *p; }
 template <class L> float one_weight(const uint16_t* p) { return half_to_float(*p); }
+template <class L> float one_weight(const int8_t* p) { return *p; }
 
 template <class L, int Rows, class Weight>
 void float_rows(const Weight* w, size_t row_stride, size_t columns, const float* x, float (&y)[Rows]) {

@@ -22,8 +22,8 @@ Forward::Forward(const Model& model, Cache& cache, size_t start, std::span<const
     const size_t widest = w.most([](const Matrix& m) { return std::max(m.rows, m.columns); });
     const auto workers = static_cast<size_t>(threads_);
     work_.rotation_scratch.reserve(workers * widest);
-    work_.tiles.resize(std::max(work_.tiles.size(), workers * w.most([](const Matrix& m) { return m.tile_bytes(); })));
-    work_.scores.reserve(workers * cache.capacity());
+    work_.tiles.reserve(workers * w.most([](const Matrix& m) { return m.tile_bytes(); }));
+    work_.attention_scratch.reserve(workers * attention_scratch(config_.head_dim));
 }
 
 void Forward::run_layers() {
@@ -52,7 +52,7 @@ void Forward::attention(size_t index, const Layer& layer) {
     project(normalize(layer.attention_norm), layer.query_key_value, {{query, wide}, {key, narrow}, {value, narrow}});
     turn_and_store(index, layer);
     attend(index, layer);
-    add_to_hidden(work_.attended.data.get(), layer.output, layer.attention_output_norm);
+    add_to_hidden(work_.attended.get(), layer.output, layer.attention_output_norm);
 }
 
 void Forward::mlp(const Layer& layer) {
@@ -61,15 +61,14 @@ void Forward::mlp(const Layer& layer) {
     float* up = work_.up.reserve(tokens_ * wide);
     project(normalize(layer.mlp_norm), layer.gate_up, {{gate, wide}, {up, wide}});
     const auto gated = config_.activation == Activation::gelu ? kernels_.gated_gelu : kernels_.gated_silu;
-    gated(gate, up, tokens_ * wide);
+    each_token(wide * 8, [&](size_t t, size_t) { gated(gate + t * wide, up + t * wide, wide); });
     add_to_hidden(gate, layer.down, layer.mlp_output_norm);
 }
 
 void Forward::embed() {
     const size_t n = config_.hidden_size;
     for (size_t t = 0; t < tokens_; ++t)
-        model_.weights_.embedding.read_row(static_cast<size_t>(ids_[t]), work_.tiles.data(), work_.rotation_scratch.data.get(),
-                                           hidden_ + t * n);
+        model_.weights_.embedding.read_row(static_cast<size_t>(ids_[t]), work_.tiles.get(), work_.rotation_scratch.get(), hidden_ + t * n);
     if (config_.embedding_scale != 1.0f)
         for (size_t i = 0; i < tokens_ * n; ++i) hidden_[i] *= config_.embedding_scale;
 }
@@ -77,7 +76,9 @@ void Forward::embed() {
 const float* Forward::normalize(const std::vector<float>& weight) {
     const size_t n = config_.hidden_size;
     float* normed = work_.normed.reserve(tokens_ * n);
-    for (size_t t = 0; t < tokens_; ++t) kernels_.rms_norm(hidden_ + t * n, weight.data(), config_.rms_norm_eps, n, normed + t * n);
+    each_token(n * 2, [&](size_t t, size_t) {
+        kernels_.rms_norm(hidden_ + t * n, weight.data(), config_.rms_norm_eps, n, normed + t * n);
+    });
     return normed;
 }
 
@@ -85,9 +86,10 @@ void Forward::add_to_hidden(const float* x, const Linear& linear, const std::vec
     const size_t n = config_.hidden_size;
     float* delta = work_.delta.reserve(tokens_ * n);
     project(x, {&linear, 1}, {{delta, n}});
-    if (!norm.empty())
-        for (size_t t = 0; t < tokens_; ++t) kernels_.rms_norm(delta + t * n, norm.data(), config_.rms_norm_eps, n, delta + t * n);
-    kernels_.add(hidden_, delta, tokens_ * n);
+    each_token(n * 2, [&](size_t t, size_t) {
+        if (!norm.empty()) kernels_.rms_norm(delta + t * n, norm.data(), config_.rms_norm_eps, n, delta + t * n);
+        kernels_.add(hidden_ + t * n, delta + t * n, n);
+    });
 }
 
 void Forward::place_tables() {
@@ -107,38 +109,46 @@ void Forward::place_tables() {
 }
 
 void Forward::turn_and_store(size_t index, const Layer& layer) {
-    const size_t d = config_.head_dim;
-    for (size_t t = 0; t < tokens_; ++t) {
-        float* queries = work_.query.data.get() + t * config_.query_size();
+    const size_t d = config_.head_dim, narrow = config_.kv_size();
+    each_token(config_.query_size() * 4, [&](size_t t, size_t) {
+        float* queries = work_.query.get() + t * config_.query_size();
         for (size_t h = 0; h < config_.num_heads; ++h) turn(queries + h * d, layer.query_norm, layer, t);
         for (size_t h = 0; h < config_.num_kv_heads; ++h) {
-            float* key = work_.key.data.get() + t * config_.kv_size() + h * d;
+            float* key = work_.key.get() + t * narrow + h * d;
             turn(key, layer.key_norm, layer, t);
-            std::copy_n(key, d, cache_.keys(index, h) + (start_ + t) * d);
-            std::copy_n(work_.value.data.get() + t * config_.kv_size() + h * d, d, cache_.values(index, h) + (start_ + t) * d);
+            cache_.key_values_.put(kernels_, index * config_.num_kv_heads + h, start_ + t, key, work_.value.get() + t * narrow + h * d);
         }
-    }
+    });
 }
 
 void Forward::turn(float* head, const std::vector<float>& norm, const Layer& layer, size_t token) {
     if (!norm.empty()) kernels_.rms_norm(head, norm.data(), config_.rms_norm_eps, config_.head_dim, head);
     if (!layer.rope) return;
     const size_t pairs = config_.rotary_pairs(), at = (*layer.rope * tokens_ + token) * pairs;
-    kernels_.rope(head, 2 * pairs, work_.cosine.data.get() + at, work_.sine.data.get() + at);
+    kernels_.rope(head, 2 * pairs, work_.cosine.get() + at, work_.sine.get() + at);
 }
 
+// Queries that share a head of the cache attend together: the heads of its group, token by token, as many as the kernel takes. Where
+// that makes fewer runs than threads, each has fewer heads.
 void Forward::attend(size_t index, const Layer& layer) {
-    const size_t d = config_.head_dim, heads = config_.num_heads, group = heads / config_.num_kv_heads;
-    const float* query = work_.query.data.get();
+    const size_t d = config_.head_dim, heads = config_.num_heads, shared = config_.num_kv_heads, group = heads / shared;
+    const float* query = work_.query.get();
     float* out = work_.attended.reserve(tokens_ * config_.query_size());
+    const AttentionForm form{d, config_.attention_scale, config_.attention_softcap};
     const int threads = threads_for(tokens_ * heads * std::min(start_ + tokens_, layer.window) * d);
-    Pool::shared().run(threads, tokens_ * heads, 1, [&](size_t begin, size_t end, int worker) {
-        float* scores = work_.scores.data.get() + static_cast<size_t>(worker) * cache_.capacity();
+    const size_t queries = tokens_ * group, wanted = (static_cast<size_t>(threads) + shared - 1) / shared;
+    const size_t most = std::min(kQueryRun, (queries + wanted - 1) / wanted), runs = (queries + most - 1) / most;
+    Pool::shared().run(threads, shared * runs, 1, [&](size_t begin, size_t end, int worker) {
+        float* scratch = work_.attention_scratch.get() + static_cast<size_t>(worker) * attention_scratch(d);
         for (size_t i = begin; i < end; ++i) {
-            const size_t token = i / heads, shared = i % heads / group;
-            const size_t past = start_ + token + 1, seen = std::min(past, layer.window), first = (past - seen) * d;
-            kernels_.attend(query + i * d, cache_.keys(index, shared) + first, cache_.values(index, shared) + first, seen, d, d,
-                            config_.attention_scale, config_.attention_softcap, scores, out + i * d);
+            const size_t head = i / runs, first = i % runs * most, last = std::min(first + most, queries);
+            Query run[kQueryRun];
+            for (size_t q = first; q < last; ++q) {
+                const size_t token = q / group, at = token * config_.query_size() + (head * group + q % group) * d;
+                const size_t past = start_ + token + 1, seen = std::min(past, layer.window);
+                run[q - first] = {query + at, out + at, past - seen, past};
+            }
+            kernels_.attend(cache_.key_values_.head(index * shared + head), form, run, last - first, scratch);
         }
     });
 }
@@ -152,7 +162,7 @@ void Forward::project(const float* x, std::span<const Linear> linears, std::init
     }
     multiply(x, {products.data(), linears.size()});
     for (size_t i = 0; i < linears.size(); ++i) add_bias(linears[i].bias, products[i].y);
-    if (!apart) split(work_.fused.data.get(), parts);
+    if (!apart) split(work_.fused.get(), parts);
 }
 
 void Forward::add_bias(const std::vector<float>& bias, float* y) {
@@ -175,19 +185,16 @@ Inputs Forward::share(const float* x, std::span<const Product> products) {
     const size_t n = w.columns, padded = w.padded_columns;
     float* rotated = w.in ? work_.rotated.reserve(tokens_ * n) : nullptr;
     float* scales = work_.input_scales.reserve(tokens_);
-    if (quantized && work_.input_codes.size() < tokens_ * padded) work_.input_codes.resize(tokens_ * padded);
-    int8_t* codes = work_.input_codes.data();
-    Pool::shared().run(threads_for(tokens_ > 1 ? tokens_ * n * 8 : 0), tokens_, 1, [&](size_t begin, size_t end, int worker) {
-        for (size_t t = begin; t < end; ++t) {
-            const float* vector = x + t * n;
-            if (w.in) {
-                kernels_.rotate(*w.in, vector, rotated + t * n, work_.rotation_scratch.data.get() + static_cast<size_t>(worker) * n);
-                vector = rotated + t * n;
-            }
-            if (quantized) {
-                scales[t] = kernels_.quantize(vector, n, codes + t * padded);
-                std::fill_n(codes + t * padded + n, padded - n, int8_t{0});
-            }
+    int8_t* codes = quantized ? work_.input_codes.reserve(tokens_ * padded) : nullptr;
+    each_token(n * 8, [&](size_t t, size_t worker) {
+        const float* vector = x + t * n;
+        if (w.in) {
+            kernels_.rotate(*w.in, vector, rotated + t * n, work_.rotation_scratch.get() + worker * n);
+            vector = rotated + t * n;
+        }
+        if (quantized) {
+            scales[t] = kernels_.quantize(vector, n, codes + t * padded);
+            std::fill_n(codes + t * padded + n, padded - n, int8_t{0});
         }
     });
     return {tokens_, w.in ? rotated : x, codes, scales};
@@ -230,7 +237,7 @@ void Forward::multiply(const float* x, std::span<const Product> products) {
             const Task task = owner(i, &Task::first_chunk);
             const size_t row = (i - task.first_chunk) * kChunkRows;
             task.w->multiply_rows(inputs, task.low_rank, row, std::min(row + kChunkRows, task.w->rows),
-                                  work_.tiles.data() + static_cast<size_t>(worker) * tile_bytes, task.y);
+                                  work_.tiles.get() + static_cast<size_t>(worker) * tile_bytes, task.y);
         }
     });
     for (const Product& p : products) rotate_back(p);
@@ -239,10 +246,9 @@ void Forward::multiply(const float* x, std::span<const Product> products) {
 void Forward::rotate_back(const Product& product) {
     if (!product.w->out) return;
     const size_t m = product.w->rows;
-    Pool::shared().run(threads_for(tokens_ > 1 ? tokens_ * m * 8 : 0), tokens_, 1, [&](size_t begin, size_t end, int worker) {
-        for (size_t t = begin; t < end; ++t)
-            kernels_.rotate_transpose(*product.w->out, product.y + t * m, product.y + t * m,
-                                      work_.rotation_scratch.data.get() + static_cast<size_t>(worker) * m);
+    each_token(m * 8, [&](size_t t, size_t worker) {
+        float* y = product.y + t * m;
+        kernels_.rotate_transpose(*product.w->out, y, y, work_.rotation_scratch.get() + worker * m);
     });
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model.h"
+#include "pool.h"
 
 namespace leanto {
 
@@ -44,6 +45,12 @@ class Forward {
     void rotate_back(const Product& product);
     const float* normalize(const std::vector<float>& weight);
     int threads_for(size_t operations) const;
+    // Calls body(token, worker) for every token, each of which costs so many operations; a single one is the caller's.
+    template <class Body> void each_token(size_t operations, const Body& body) const {
+        Pool::shared().run(tokens_ > 1 ? threads_for(tokens_ * operations) : 1, tokens_, 1, [&](size_t begin, size_t end, int worker) {
+            for (size_t t = begin; t < end; ++t) body(t, static_cast<size_t>(worker));
+        });
+    }
 
     const Model& model_;
     const ModelConfig& config_;

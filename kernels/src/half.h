@@ -1,6 +1,7 @@
-// IEEE 754 binary16 to binary32, without hardware help.
+// IEEE 754 binary16 from and to binary32, without hardware help.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -16,6 +17,17 @@ static inline float half_to_float(uint16_t h) {
     float x;
     std::memcpy(&x, &bits, sizeof x);
     return x;
+}
+
+// Rounds half to even.
+static inline uint16_t float_to_half(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);   // NaN
+    if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // beyond 65519: infinite
+    if (magnitude < 0x38800000) return static_cast<uint16_t>(sign | static_cast<uint32_t>(std::nearbyint(std::fabs(x) * 0x1p24f)));
+    return static_cast<uint16_t>(sign | ((magnitude + 0xfff + (magnitude >> 13 & 1) - 0x38000000) >> 13));
 }
 
 }  // namespace leanto

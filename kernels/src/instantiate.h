@@ -28,7 +28,9 @@ template <class L> constexpr Kernels make_kernels(const char* name) {
         .gated_gelu = gated_gelu<L>,
         .softcap = softcap<L>,
         .add = add<L>,
+        .to_half = to_half<L>,
         .attend = attend<L>,
+        .largest = largest<L>,
         .softmax_sums = softmax_sums<L>,
     };
 }

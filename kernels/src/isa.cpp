@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
@@ -11,6 +12,12 @@
 #if defined(LEANTO_AVX2) && defined(_MSC_VER)
 #include <immintrin.h>
 #include <intrin.h>
+#endif
+#if defined(LEANTO_NEON) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(LEANTO_NEON) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace leanto {
@@ -38,14 +45,46 @@ bool has_avx512() {
 }
 #endif
 
-const Kernels* find(const char* name) {
-    if (std::strcmp(name, "scalar") == 0) return &portable_kernels();
-#ifdef LEANTO_AVX2
-    if (std::strcmp(name, "avx2") == 0 && has_avx2()) return &avx2_kernels();
+#ifdef LEANTO_NEON
+bool has_dotprod() {
+#if defined(__APPLE__)
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has != 0;
+#elif defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+    return false;
 #endif
+}
+#endif
+
+bool always() { return true; }
+
+struct Choice {
+    const char* name;
+    bool (*runs)();
+    const Kernels& (*kernels)();
+};
+
+// Best first.
+constexpr Choice kChoices[] = {
 #ifdef LEANTO_AVX512
-    if (std::strcmp(name, "avx512") == 0 && has_avx512()) return &avx512_kernels();
+    {"avx512", has_avx512, avx512_kernels},
 #endif
+#ifdef LEANTO_AVX2
+    {"avx2", has_avx2, avx2_kernels},
+#endif
+#ifdef LEANTO_NEON
+    {"neon_dotprod", has_dotprod, neon_dotprod_kernels},
+    {"neon", always, neon_kernels},
+#endif
+    {"scalar", always, portable_kernels},
+};
+
+const Kernels* find(const char* name) {
+    for (const Choice& choice : kChoices)
+        if (std::strcmp(name, choice.name) == 0 && choice.runs()) return &choice.kernels();
     return nullptr;
 }
 
@@ -53,12 +92,12 @@ const Kernels* first_choice() {
     const char* wish = std::getenv("LEANTO_ISA");
     if (wish && *wish) {
         if (const Kernels* found = find(wish)) return found;
-        throw std::invalid_argument("LEANTO_ISA=" + std::string(wish) +
-                                    " names no instruction set of this machine: set avx512, avx2 or scalar, or unset it for the best that there is");
+        throw std::invalid_argument("LEANTO_ISA=" + std::string(wish) + " names no instruction set of this machine: set " + isa_names() +
+                                    ", or unset it for the best that there is");
     }
-    for (const char* name : {"avx512", "avx2"})
-        if (const Kernels* best = find(name)) return best;
-    return find("scalar");
+    for (const Choice& choice : kChoices)
+        if (choice.runs()) return &choice.kernels();
+    return nullptr;  // never: scalar always runs
 }
 
 std::atomic<const Kernels*>& chosen() {
@@ -74,6 +113,18 @@ bool choose_isa(const char* name) {
     const Kernels* found = find(name);
     if (found) chosen().store(found, std::memory_order_relaxed);
     return found != nullptr;
+}
+
+const char* isa_names() {
+    static const std::string names = [] {
+        std::string joined;
+        for (const Choice& choice : kChoices) {
+            const bool last = &choice == std::end(kChoices) - 1;
+            joined += joined.empty() ? choice.name : (last ? " or " : ", ") + std::string(choice.name);
+        }
+        return joined;
+    }();
+    return names.c_str();
 }
 
 }  // namespace leanto

@@ -19,6 +19,8 @@ struct Avx2 {
     struct Operand {
         Bytes values, magnitude;
     };
+    using Wide = Avx2;
+    static constexpr size_t kFloats = 8;
     static constexpr size_t kColumns = 32;
     static constexpr int kTokens = 1;
 
@@ -30,6 +32,9 @@ struct Avx2 {
         return _mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
     }
     static Floats load_half(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+    static void store_half(uint16_t* p, Floats x) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    }
     static Floats load_int8(const int8_t* p) {
         return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
     }

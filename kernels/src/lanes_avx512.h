@@ -6,7 +6,32 @@
 namespace leanto {
 namespace {  // each file that includes it has its own: none may run another's instructions
 
+// Sixteen floats, for attention.
+struct Avx512Wide {
+    using Floats = __m512;
+    static constexpr size_t kFloats = 16;
+
+    static Floats broadcast(float x) { return _mm512_set1_ps(x); }
+    static Floats load(const float* p) { return _mm512_loadu_ps(p); }
+    static Floats load_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+    static Floats load_int8(const int8_t* p) {
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+    }
+    static void store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
+    static Floats multiply(Floats x, Floats y) { return _mm512_mul_ps(x, y); }
+    static Floats multiply_add(Floats x, Floats y, Floats z) { return _mm512_fmadd_ps(x, y, z); }
+    static void store_sums(float* y, const Floats (&sums)[4]) {
+        __m256 halves[4];
+        for (int i = 0; i < 4; ++i) {
+            const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(sums[i]), 1));
+            halves[i] = _mm256_add_ps(_mm512_castps512_ps256(sums[i]), high);
+        }
+        Avx2::store_sums(y, halves);
+    }
+};
+
 struct Avx512 : Avx2 {
+    using Wide = Avx512Wide;
     using Bytes = __m512i;
     using Ints = __m512i;
     using Operand = __m512i;

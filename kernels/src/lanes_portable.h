@@ -22,6 +22,8 @@ struct Portable {
         int32_t at[8];
     };
     using Operand = Bytes;  // a strip of the vector, made ready for products
+    using Wide = Portable;  // where floats of attention are worth more lanes than 8
+    static constexpr size_t kFloats = 8;
     static constexpr size_t kColumns = 32;  // of a full strip; narrower ones are filled with zeros
     static constexpr int kTokens = 1;       // vectors multiplied at once, as registers allow
 
@@ -47,6 +49,9 @@ struct Portable {
     }
     static Floats load_half(const uint16_t* p) {
         return floats([&](int i) { return half_to_float(p[i]); });
+    }
+    static void store_half(uint16_t* p, Floats x) {
+        for (int i = 0; i < 8; ++i) p[i] = float_to_half(x.at[i]);
     }
     static Floats load_int8(const int8_t* p) {
         return floats([&](int i) { return float(p[i]); });

@@ -9,13 +9,9 @@
 
 namespace leanto {
 
-Cache::Cache(const Model& model, const ModelConfig& config, size_t capacity)
-    : model_(&model), heads_(config.num_kv_heads), head_dim_(config.head_dim), capacity_(capacity) {
+Cache::Cache(const Model& model, const ModelConfig& config, size_t capacity, Storage storage)
+    : model_(&model), capacity_(capacity), key_values_(config.num_layers * config.num_kv_heads, capacity, config.head_dim, storage) {
     if (capacity < 1) throw std::invalid_argument("a cache needs a capacity of at least one token");
-    const size_t each = config.num_layers * config.kv_size();
-    if (capacity > (size_t{1} << 40) / each) throw std::invalid_argument("a cache of that capacity would not fit in memory");
-    keys_.reset(new float[each * capacity]);
-    values_.reset(new float[each * capacity]);
 }
 
 void Cache::truncate(size_t length) {
@@ -29,24 +25,37 @@ Model::Model(const ModelConfig& config, const Parts& parts) : config_(config), w
 
 void Model::prefill(Cache& cache, std::span<const int32_t> ids, int threads, float* out) const {
     const std::lock_guard lock(cache.in_use_);
-    append(cache, ids, threads, false, out);
+    append(cache, ids, threads, 1, out);
 }
 
 void Model::logits(Cache& cache, std::span<const int32_t> ids, int threads, float* out) const {
     const std::lock_guard lock(cache.in_use_);
-    append(cache, ids, threads, true, out);
+    append(cache, ids, threads, ids.size(), out);
 }
 
-Sample Model::step(Cache& cache, int32_t token, const SamplingParams& params, const Allowed& allowed, int threads) const {
-    params.check();
+std::vector<Sample> Model::steps(Cache& cache, std::span<const int32_t> tokens, SamplingParams params, std::span<const double> us,
+                                 const Allowed& allowed, size_t top, int threads) const {
+    if (us.empty() || us.size() > tokens.size()) throw std::invalid_argument("there must be a u for each of the last tokens");
+    if (top > config_.vocab_size) throw std::invalid_argument("there are fewer tokens than the top that is asked for");
+    for (const double u : us) {
+        params.u = u;
+        params.check();
+    }
     check_allowed(allowed, config_.vocab_size);
     const std::lock_guard lock(cache.in_use_);
-    float* out = cache.work_.logits.reserve(config_.vocab_size);
-    append(cache, {&token, 1}, threads, false, out);
-    return sample({out, config_.vocab_size}, params, allowed);
+    const size_t given = tokens.size() - us.size(), start = cache.length_ + given, vocabulary = config_.vocab_size;
+    float* out = cache.work_.logits.reserve(us.size() * vocabulary);
+    append(cache, tokens, threads, us.size(), out);
+    std::vector<Sample> samples;
+    for (size_t i = 0; i < us.size() && (i == 0 || samples.back().token == tokens[given + i]); ++i) {
+        params.u = us[i];
+        samples.push_back(sample_checked({out + i * vocabulary, vocabulary}, params, allowed, top));
+    }
+    cache.length_ = start + samples.size();
+    return samples;
 }
 
-void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, bool every, float* out) const {
+void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, size_t rows, float* out) const {
     if (cache.model_ != this) throw std::invalid_argument("the cache belongs to another model");
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     if (ids.empty()) throw std::invalid_argument("no token ids were given");
@@ -58,14 +67,15 @@ void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, bool
             throw std::invalid_argument("token id " + std::to_string(id) + " is outside the vocabulary of " +
                                         std::to_string(config_.vocab_size));
 
+    const size_t silent = ids.size() - rows;  // tokens whose logits nobody wants
     for (size_t done = 0; done < ids.size(); done += kMaxTokens) {
         const auto part = ids.subspan(done, std::min(kMaxTokens, ids.size() - done));
         Forward pass(*this, cache, cache.length() + done, part, threads);
         pass.run_layers();
-        if (every) pass.head(0, out + done * config_.vocab_size);
-        else if (done + part.size() == ids.size()) pass.head(part.size() - 1, out);
+        const size_t end = done + part.size(), first = std::max(done, silent);
+        if (end > first) pass.head(first - done, out + (first - silent) * config_.vocab_size);
     }
-    check_finite({out, (every ? ids.size() : 1) * config_.vocab_size});
+    check_finite({out, rows * config_.vocab_size});
     cache.length_ += ids.size();
 }
 

@@ -34,6 +34,8 @@ Pool* const pool = make_shared();  // before anyone can fork in the middle of it
 void pause() {
 #if defined(__x86_64__) || defined(_M_X64)
     _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");  // most cores pass over the instruction named yield
 #else
     std::this_thread::yield();
 #endif

@@ -28,16 +28,22 @@ template <class Each> void each_candidate(std::span<const float> logits, const A
         for (size_t id = 0; id < logits.size(); ++id) each(static_cast<int32_t>(id));
 }
 
-int32_t greedy(std::span<const float> logits, const Allowed& allowed) {
-    int32_t best = allowed ? allowed->front() : 0;
-    each_candidate(logits, allowed, [&](int32_t id) {
+size_t place_of(std::span<const float> logits, float value) {
+    return static_cast<size_t>(std::find(logits.begin(), logits.end(), value) - logits.begin());
+}
+
+float largest_of(std::span<const float> logits) { return logits.empty() ? -INFINITY : kernels().largest(logits.data(), logits.size()); }
+size_t likeliest_of(std::span<const float> logits) { return place_of(logits, largest_of(logits)); }
+
+int32_t greedy(std::span<const float> logits, const Allowed& allowed, size_t likeliest) {
+    if (!allowed) return static_cast<int32_t>(likeliest);
+    int32_t best = allowed->front();
+    for (const int32_t id : *allowed)
         if (logits[id] > logits[best]) best = id;
-    });
     return best;
 }
 
-int32_t draw(std::span<const float> logits, const SamplingParams& params, const Allowed& allowed) {
-    const double top = logits[greedy(logits, allowed)];
+int32_t draw(std::span<const float> logits, const SamplingParams& params, const Allowed& allowed, double top) {
     std::vector<Candidate> heap;
     heap.reserve(allowed ? allowed->size() : logits.size());
     each_candidate(logits, allowed,
@@ -70,18 +76,38 @@ int32_t draw(std::span<const float> logits, const SamplingParams& params, const 
     return nucleus.back().id;
 }
 
-Sample with_evidence(std::span<const float> logits, int32_t token) {
-    int32_t first = token == 0 ? 1 : 0;  // the best token other than the chosen one
-    float largest = logits[0];
-    for (size_t id = 0; id < logits.size(); ++id) {
-        largest = std::max(largest, logits[id]);
-        if (static_cast<int32_t>(id) != token && logits[id] > logits[first]) first = static_cast<int32_t>(id);
+// The `count` likeliest tokens, likeliest first, the lowest id first among equals; runs without any of them are passed over.
+std::vector<Likely> likeliest(std::span<const float> logits, size_t count, double largest, double log_total) {
+    constexpr size_t kRun = 256;
+    std::vector<Candidate> found;  // a heap, the least likely on top
+    const auto more_likely = [](const Candidate& a, const Candidate& b) { return less_likely(b, a); };
+    for (size_t start = 0; count > 0 && start < logits.size(); start += kRun) {
+        const auto run = logits.subspan(start, std::min(kRun, logits.size() - start));
+        if (found.size() == count && largest_of(run) <= found.front().logit) continue;
+        for (size_t i = 0; i < run.size(); ++i) {
+            if (found.size() == count && run[i] <= found.front().logit) continue;
+            if (found.size() == count) {
+                std::pop_heap(found.begin(), found.end(), more_likely);
+                found.pop_back();
+            }
+            found.push_back({0.0, run[i], static_cast<int32_t>(start + i)});
+            std::push_heap(found.begin(), found.end(), more_likely);
+        }
     }
+    std::sort_heap(found.begin(), found.end(), more_likely);
+    std::vector<Likely> top;
+    for (const Candidate& c : found) top.push_back({c.id, c.logit - largest - log_total});
+    return top;
+}
+
+Sample with_evidence(std::span<const float> logits, int32_t token, size_t first, size_t count) {
+    const float largest = logits[first];
+    const bool best = static_cast<size_t>(token) == first;
+    const float other = best ? std::max(largest_of(logits.first(first)), largest_of(logits.subspan(first + 1))) : largest;
     double total, moment;
     kernels().softmax_sums(logits.data(), logits.size(), largest, &total, &moment);
-    const double log_total = std::log(total);
-    return {token, static_cast<double>(logits[token]) - largest - log_total, static_cast<double>(logits[token]) - logits[first],
-            log_total - moment / total};
+    const double log_total = std::log(total), chosen = logits[token];
+    return {token, chosen - largest - log_total, chosen - other, log_total - moment / total, likeliest(logits, count, largest, log_total)};
 }
 
 }  // namespace
@@ -110,12 +136,19 @@ void check_finite(std::span<const float> logits) {
     if (!finite) throw std::invalid_argument("the logits are not finite: the model's weights are damaged");
 }
 
-Sample sample(std::span<const float> logits, const SamplingParams& params, const Allowed& allowed) {
+Sample sample(std::span<const float> logits, const SamplingParams& params, const Allowed& allowed, size_t top) {
     params.check();
     if (logits.size() < 2) throw std::invalid_argument("sampling needs at least two logits");
+    if (top > logits.size()) throw std::invalid_argument("there are fewer tokens than the top that is asked for");
     check_allowed(allowed, logits.size());
     check_finite(logits);
-    return with_evidence(logits, params.temperature == 0.0 ? greedy(logits, allowed) : draw(logits, params, allowed));
+    return sample_checked(logits, params, allowed, top);
+}
+
+Sample sample_checked(std::span<const float> logits, const SamplingParams& params, const Allowed& allowed, size_t top) {
+    const size_t likeliest = likeliest_of(logits);
+    const int32_t best = greedy(logits, allowed, likeliest);
+    return with_evidence(logits, params.temperature == 0.0 ? best : draw(logits, params, allowed, logits[best]), likeliest, top);
 }
 
 }  // namespace leanto

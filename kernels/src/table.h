@@ -27,6 +27,31 @@ struct TrellisCodes {
 
 struct Rotation;
 
+enum class Storage { float32, float16, int8 };  // of keys and values in a cache
+
+// Keys and values of one head by position, (positions, head_dim); of int8 each vector has a scale.
+struct HeadCache {
+    Storage storage;
+    const void *keys, *values;
+    const float *key_scales, *value_scales;
+};
+
+// One head of one token, (head_dim,), that sees the positions first..last.
+struct Query {
+    const float* x;
+    float* out;
+    size_t first, last;
+};
+
+struct AttentionForm {
+    size_t head_dim;
+    float scale, softcap;  // of the products of queries and keys; softcap 0: none
+};
+
+constexpr size_t kKeyRun = 64;    // keys that are looked at together
+constexpr size_t kQueryRun = 32;  // queries at most that attend together
+constexpr size_t attention_scratch(size_t head_dim) { return kKeyRun * (kQueryRun + head_dim); }  // floats
+
 struct Kernels {
     const char* name;
 
@@ -60,10 +85,10 @@ struct Kernels {
     void (*gated_gelu)(float* gate, const float* up, size_t n);                       // gate = gelu(gate) * up, its tanh approximation
     void (*softcap)(float* x, size_t n, float cap);                                   // x = cap * tanh(x / cap)
     void (*add)(float* y, const float* x, size_t n);
-    // One query head over `keys` positions that lie `stride` floats apart, its products with them scaled and, if cap > 0, soft-capped;
-    // `scores` is scratch for `keys` floats.
-    void (*attend)(const float* query, const float* key, const float* value, size_t keys, size_t stride, size_t head_dim, float scale,
-                   float cap, float* scores, float* out);
+    void (*to_half)(const float* x, size_t n, uint16_t* y);                           // rounded half to even
+    // Up to kQueryRun queries, each of which sees at least one position; scratch of attention_scratch(head_dim) floats.
+    void (*attend)(const HeadCache& cache, const AttentionForm& form, const Query* queries, size_t count, float* scratch);
+    float (*largest)(const float* x, size_t n);  // of at least one
     // total = sum exp(x - max), moment = sum exp(x - max) (x - max).
     void (*softmax_sums)(const float* x, size_t n, float max, double* total, double* moment);
 };
@@ -75,8 +100,13 @@ const Kernels& avx2_kernels();
 #ifdef LEANTO_AVX512
 const Kernels& avx512_kernels();
 #endif
+#ifdef LEANTO_NEON
+const Kernels& neon_kernels();
+const Kernels& neon_dotprod_kernels();
+#endif
 
 const Kernels& kernels();           // the chosen set; throws std::invalid_argument if LEANTO_ISA names none
 bool choose_isa(const char* name);  // false if this machine has no such set
+const char* isa_names();            // of this build, best first: "avx512, avx2 or scalar"
 
 }  // namespace leanto

@@ -50,6 +50,10 @@ ViterbiStep chosen_step(Coding coding, int bits) {
     if (std::strcmp(kernels().name, "scalar") != 0)
         if (const ViterbiStep step = viterbi_step_avx2(coding, bits)) return step;
 #endif
+#ifdef LEANTO_NEON
+    if (std::strcmp(kernels().name, "scalar") != 0)
+        if (const ViterbiStep step = viterbi_step_neon(coding, bits)) return step;
+#endif
     switch (coding) {
         case Coding::trellis: return kSteps<kTrellisWindow>[bits - 1];
         case Coding::additive: return kSteps<kAdditiveWindow>[bits - 1];

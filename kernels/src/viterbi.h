@@ -4,10 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
 #include <vector>
 
+#include "lines.h"
 #include "table.h"
 
 namespace leanto {
@@ -25,20 +24,9 @@ ViterbiStep viterbi_step_avx2(Coding coding, int bits);
 #ifdef LEANTO_AVX512
 ViterbiStep viterbi_step_avx512(Coding coding, int bits);
 #endif
-
-// Floats from a cache line's beginning on.
-class AlignedFloats {
-  public:
-    explicit AlignedFloats(size_t size) : data_(static_cast<float*>(::operator new(size * sizeof(float), kLine))) {}
-    float* get() const { return data_.get(); }
-
-  private:
-    static constexpr std::align_val_t kLine{64};
-    struct Free {
-        void operator()(float* p) const { ::operator delete(p, kLine); }
-    };
-    std::unique_ptr<float, Free> data_;
-};
+#ifdef LEANTO_NEON
+ViterbiStep viterbi_step_neon(Coding coding, int bits);
+#endif
 
 // Encodes one block of one column after the other; one per thread, it owns the scratch.
 class BlockEncoder {
@@ -62,12 +50,12 @@ class BlockEncoder {
 
     int bits_, window_, groups_;
     std::vector<int8_t> integers_;
-    AlignedFloats values_;
+    Lines<float> values_;
     ViterbiStep step_;
     std::vector<float> linear_, square_;  // of each row
     size_t cost_stride_;
     std::vector<int> path_;
-    AlignedFloats costs_;  // (rows + 1, cost_stride_): of every group at every row of a search
+    Lines<float> costs_;  // (rows + 1, cost_stride_): of every group at every row of a search
 };
 
 struct EncodeJob {

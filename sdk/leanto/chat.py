@@ -11,9 +11,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
-from leanto.events import Event, FinalEvent, Reply
+from leanto.events import Event, FinalEvent, Reply, whole
+from leanto.local import open_session
 from leanto.loop import LoopThread
-from leanto.request import Task, check_prompt
+from leanto.request import Ask, Task, check_prompt
 
 if TYPE_CHECKING:
     from leanto.client import AsyncClient, Sampling
@@ -35,26 +36,28 @@ class AsyncChat:
     def __init__(self, client: AsyncClient, *, task: Task, private: bool, privacy: str | None) -> None:
         self.turns: tuple[Turn, ...] = ()
         self._client = client
+        self._edge = open_session(client.edge)
         self._task: Task = task
         self._private = private
         self._privacy = privacy
 
     async def ask(self, prompt: str, **sampling: Unpack[Sampling]) -> Reply:
         """The next turn, whole. A turn that fails or is cancelled leaves the conversation as it was."""
-        whole = self._with_history(prompt, sampling)
-        reply = await self._client.ask(whole, task=self._task, private=self._private, privacy=self._privacy, **sampling)
+        reply = await whole(self._client.answer(self._turn(prompt, sampling), hold=None, edge=self._edge))
         self.turns = (*self.turns, Turn(prompt, reply.text))
         return reply
 
     async def stream(self, prompt: str, **sampling: Unpack[Sampling]) -> AsyncGenerator[Event, None]:
         """The next turn as events."""
-        whole = self._with_history(prompt, sampling)
-        stream = self._client.stream(whole, task=self._task, private=self._private, privacy=self._privacy, **sampling)
-        async with aclosing(stream) as events:
+        hold = self._client.policy.handoff.hold_tokens
+        async with aclosing(self._client.answer(self._turn(prompt, sampling), hold=hold, edge=self._edge)) as events:
             async for event in events:
                 if isinstance(event, FinalEvent):
                     self.turns = (*self.turns, Turn(prompt, event.reply.text))
                 yield event
+
+    def _turn(self, prompt: str, sampling: Sampling) -> Ask:
+        return self._client.request(self._with_history(prompt, sampling), self._task, self._private, self._privacy, sampling)
 
     def _with_history(self, prompt: str, sampling: Sampling) -> str:
         check_prompt(prompt)
@@ -63,9 +66,9 @@ class AsyncChat:
         edge = self._client.edge
         room = edge.info.context_length - min(sampling.get("max_tokens", ANSWER_TOKENS), edge.info.context_length // 2)
         for first in range(len(self.turns)):
-            whole = "".join(f"{turn.prompt}{turn.answer}\n" for turn in self.turns[first:]) + prompt
-            if len(edge.tokenizer.encode(whole)) <= room:
-                return whole
+            text = "".join(f"{turn.prompt}{turn.answer}\n" for turn in self.turns[first:]) + prompt
+            if len(edge.tokenizer.encode(text)) <= room:
+                return text
         return prompt
 
 

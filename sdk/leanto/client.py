@@ -18,8 +18,8 @@ from leanto.clock import Clock
 from leanto.decision import Decision
 from leanto.energy import Meter, Rapl
 from leanto.errors import LeantoError, PromptRefused
-from leanto.events import Event, FinalEvent, Reply
-from leanto.local import EdgeModel, open_model
+from leanto.events import Event, FinalEvent, Reply, whole
+from leanto.local import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
 from leanto.policy import Facts, Ledger, Policy, Verdict, decide, default_policy, foresee, load_policy
 from leanto.policy.decide import CLOUD
@@ -107,19 +107,15 @@ class AsyncClient:
         `task` defaults to "call" where the model knows calls, else "text". `private` (the class "secret") never leaves the device;
         `privacy` names another class of the policy. Raises PromptRefused, or a Fault carrying its `.decision`.
         """
-        request = self._request(prompt, task, private, privacy, sampling)
-        async with aclosing(self._answer(request, hold=None)) as events:
-            async for event in events:
-                if isinstance(event, FinalEvent):
-                    return event.reply
-        raise AssertionError("a stream ends in FinalEvent or raises")
+        request = self.request(prompt, task, private, privacy, sampling)
+        return await whole(self.answer(request, hold=None))
 
     def stream(
         self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None, **sampling: Unpack[Sampling]
     ) -> AsyncGenerator[Event, None]:
         """The same as events: TextEvent, HandoffEvent, RestartEvent, and FinalEvent(reply) last. Closing it cancels both legs."""
-        request = self._request(prompt, task, private, privacy, sampling)
-        return self._answer(request, hold=self.policy.handoff.hold_tokens)
+        request = self.request(prompt, task, private, privacy, sampling)
+        return self.answer(request, hold=self.policy.handoff.hold_tokens)
 
     def chat(self, *, task: Task | None = None, private: bool = False, privacy: str | None = None) -> AsyncChat:
         """A conversation whose turns see the earlier ones: see leanto.chat."""
@@ -127,7 +123,7 @@ class AsyncClient:
 
     def explain(self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None) -> Decision:
         """What would be decided now, before a token is spent; checks that need an answer are "pending"."""
-        request = self._request(prompt, task, private, privacy, {})
+        request = self.request(prompt, task, private, privacy, {})
         snapshot = self._sensors.read()
         verdict = decide(self.policy, self._facts(request), snapshot, self._ledger)
         model = self.edge.info.confidence.get(request.task) if self.edge.info.fit else None
@@ -154,13 +150,17 @@ class AsyncClient:
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    async def _answer(self, request: Ask, *, hold: int | None) -> AsyncGenerator[Event, None]:
-        """The story of one request: look, decide, run and maybe lean, record."""
+    async def answer(self, request: Ask, *, hold: int | None, edge: EdgeModel | None = None) -> AsyncGenerator[Event, None]:
+        """The story of one request: look, decide, run and maybe lean, record. `hold`: tokens kept back, None all of them.
+
+        `edge` is a session with the local model, for a conversation; default: one for this request alone.
+        """
         started, start_j = self._clock.monotonic(), self._meter.read_j()
         snapshot = self._sensors.read()
         verdict = decide(self.policy, self._facts(request), snapshot, self._ledger)
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
-        run = Cascade(request, self.policy, verdict, self.edge, cloud, hold=hold, started=started, clock=self._clock)
+        session = edge or open_session(self.edge)
+        run = Cascade(request, self.policy, verdict, session, cloud, hold=hold, started=started, clock=self._clock)
         try:
             async with aclosing(run.events()) as events:
                 async for event in events:
@@ -173,7 +173,8 @@ class AsyncClient:
         decision = self._finish(request, snapshot, run, started, start_j)
         yield FinalEvent(_reply(request, run, decision))
 
-    def _request(self, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
+    def request(self, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
+        """A request as `ask` takes it, checked."""
         if private and privacy not in (None, SECRET):
             raise PromptRefused(f"private=True and privacy={privacy!r} contradict each other: give one of them")
         privacy_class = SECRET if private else privacy or self.policy.privacy.default

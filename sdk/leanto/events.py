@@ -1,7 +1,9 @@
-"""What a stream yields, and the reply at its end. Frozen values; knows nothing of how they come about."""
+"""What a stream yields, and the reply at its end. Knows nothing of how they come about."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,3 +63,12 @@ class FinalEvent:
 
 
 Event = TextEvent | HandoffEvent | RestartEvent | FinalEvent
+
+
+async def whole(stream: AsyncGenerator[Event, None]) -> Reply:
+    """The reply that a stream ends in."""
+    async with aclosing(stream) as events:
+        async for event in events:
+            if isinstance(event, FinalEvent):
+                return event.reply
+    raise AssertionError("a stream ends in FinalEvent or raises")

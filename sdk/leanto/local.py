@@ -84,6 +84,12 @@ def open_model(model: str | Path | EdgeModel | None, *, threads: int | None = No
         raise ModelError(str(error), path=str(path)) from error
 
 
+def open_session(model: EdgeModel) -> EdgeModel:
+    """A conversation with `model`, which reads nothing twice, where it can have one; else the model itself."""
+    session = getattr(model, "session", None)
+    return session() if session is not None else model
+
+
 class LocalRun:
     """One generation. `advance` works until there is news; between two calls the edge computes nothing."""
 

@@ -33,7 +33,7 @@ class Pair:
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.teacher = path, write_teacher(path, config)
-        self.engine = leanto_edge.load(path)
+        self.engine = leanto_edge.load(path, kv_cache="float32")
         self.expected = logits_of(self.teacher)
 
 
@@ -59,7 +59,7 @@ def test_logits_are_those_of_transformers_in_one_go(pair: Pair) -> None:
 
 def test_logits_are_those_of_transformers_token_by_token(pair: Pair) -> None:
     model = pair.engine.model
-    cache = model.new_cache(LENGTH)
+    cache = model.new_cache(LENGTH, "float32")
     rows = [model.logits(cache, IDS[:3])] + [model.logits(cache, IDS[i : i + 1]) for i in range(3, LENGTH)]
     assert np.abs(np.concatenate(rows) - pair.expected).max() <= LOGIT_BOUND * np.abs(pair.expected).max()
 

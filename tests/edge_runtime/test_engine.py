@@ -49,7 +49,7 @@ def test_logits_are_those_of_transformers(engine: Engine, stories260k: Path) -> 
     ids = engine.tokenizer.encode("One day, a girl named Lily found a needle in her room. She knew it was difficult to play with it.")
     with torch.no_grad():
         expected = model(torch.tensor([ids])).logits[0].numpy()
-    assert np.abs(engine.logits(ids) - expected).max() <= LOGIT_BOUND
+    assert np.abs(leanto_edge.load(stories260k, kv_cache="float32").logits(ids) - expected).max() <= LOGIT_BOUND
 
 
 def test_perplexity_is_the_golden_perplexity(engine: Engine, golden: dict[str, float], data_dir: Path) -> None:

@@ -16,7 +16,7 @@ KINDS = ("trellis", "additive", "scalar")
 
 def available() -> list[str]:
     before, found = kernels.isa(), []
-    for name in ("avx512", "avx2", "scalar"):
+    for name in ("avx512", "avx2", "neon_dotprod", "neon", "scalar"):
         try:
             kernels.set_isa(name)
         except ValueError:

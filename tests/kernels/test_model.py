@@ -41,7 +41,7 @@ def ids(count: int, seed: int = 0) -> np.ndarray:
 def test_logits_equal_the_oracle_for_every_kind(build: Callable[..., Any], name: str, rank: int, rotated: bool, tied: bool) -> None:
     parts = build({**FORMS[name], "rank": rank}, tied=tied, rotated=rotated)
     model, tokens = parts.model(), ids(9)
-    ours = model.logits(model.new_cache(9), tokens)
+    ours = model.logits(model.new_cache(9, "float32"), tokens)
     oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
     bound = reference.MODEL_BOUND if name == "dense" else QUANTIZED_BOUND
     assert ours.shape == oracle.shape == (9, 77)
@@ -56,7 +56,7 @@ def test_logits_equal_the_oracle_with_rounded_factors(
 ) -> None:
     parts = build({**FORMS[name], "rank": rank, "factor_bits": factor_bits}, tied=tied, rotated=rotated)
     model, tokens = parts.model(), ids(9)
-    ours = model.logits(model.new_cache(9), tokens)
+    ours = model.logits(model.new_cache(9, "float32"), tokens)
     oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
     assert np.abs(ours - oracle).max() <= QUANTIZED_BOUND * np.abs(oracle).max()
 
@@ -75,7 +75,7 @@ def test_a_matrix_that_is_all_low_rank_equals_the_oracle_to_rounding(build: Call
     model, tokens = parts.model(), ids(3)
     oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
     assert np.abs(oracle).max() > 0.1
-    assert np.abs(model.logits(model.new_cache(3), tokens) - oracle).max() <= reference.LOW_RANK_BOUND * np.abs(oracle).max()
+    assert np.abs(model.logits(model.new_cache(3, "float32"), tokens) - oracle).max() <= reference.LOW_RANK_BOUND * np.abs(oracle).max()
 
 
 LONG = {"frequencies": [1.0, 0.3, 0.01], "long_frequencies": [0.5, 0.1, 0.001], "original_length": 20, "scale": 1.2}
@@ -99,11 +99,11 @@ STRUCTURE = ("num_layers", "ropes", "fused_projections")  # without which the re
 def test_what_differs_between_architectures_equals_the_oracle(build: Callable[..., Any], name: str, form: str, length: int) -> None:
     parts, tokens = build({**FORMS[form]}, rotated=True, **DIFFERENCES[name]), ids(length)
     model = parts.model()
-    ours = model.logits(model.new_cache(length), tokens)
+    ours = model.logits(model.new_cache(length, "float32"), tokens)
     oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
     bound = reference.MODEL_BOUND if form == "dense" else QUANTIZED_BOUND
     assert np.abs(ours - oracle).max() <= bound * np.abs(oracle).max()
-    cache = model.new_cache(length)
+    cache = model.new_cache(length, "float32")
     model.prefill(cache, tokens[: length - 3])
     assert [model.step(cache, int(token)) for token in tokens[-3:]] == [kernels.sample(row) for row in ours[-3:]]
 
@@ -126,7 +126,7 @@ def test_kinds_mix_within_one_model(build: Callable[..., Any]) -> None:
         parts.tensors |= {n: t for n, t in other.tensors.items() if n.startswith(module + ".")}
     model, tokens = parts.model(), ids(6)
     oracle = reference.model_logits(parts.config, parts.matrices, parts.tensors, tokens)
-    assert np.abs(model.logits(model.new_cache(6), tokens) - oracle).max() <= QUANTIZED_BOUND * np.abs(oracle).max()
+    assert np.abs(model.logits(model.new_cache(6, "float32"), tokens) - oracle).max() <= QUANTIZED_BOUND * np.abs(oracle).max()
 
 
 @pytest.mark.parametrize(("name", "factors"), [(name, factors) for name in FORMS for factors in FACTORS[: 1 if name == "dense" else 3]])
@@ -156,6 +156,37 @@ def test_the_number_of_threads_does_not_change_a_bit(build: Callable[..., Any], 
     one = model.logits(model.new_cache(70), tokens, threads=1)
     for threads in (2, 3, 500):
         np.testing.assert_array_equal(model.logits(model.new_cache(70), tokens, threads=threads), one)
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_steps_are_single_steps_up_to_the_first_surprise(build: Callable[..., Any], storage: str, temperature: float) -> None:
+    model = build({"kind": "trellis", "bits": 2}, rotated=True).model()
+    us = np.random.default_rng(1).random(12)
+    cache = model.new_cache(40, storage)
+    model.prefill(cache, ids(20))
+    singles, token = [], 5
+    for u in us:
+        singles.append(model.step(cache, token, temperature, u=float(u), top=2))
+        token = singles[-1][0]
+    for right in (0, 4, 11):  # drafts that are right, before one that is not
+        draft = np.array([5, *(single[0] for single in singles[:11])], np.int32)
+        draft[right + 1 :] = (draft[right + 1 :] + 1) % 77
+        cache.truncate(20)
+        found = model.steps(cache, draft, us, temperature, top=2)
+        assert found == singles[: right + 1]
+        assert cache.length == 20 + len(found)
+
+
+def test_int8_keys_and_values_take_half_of_float16(build: Callable[..., Any]) -> None:
+    model = build().model()
+    each = {storage: model.new_cache(5, storage).bytes_per_token for storage in ("float32", "float16", "int8")}
+    assert each["float32"] == 2 * each["float16"] == 4 * (each["int8"] - 2 * 2 * 2 * 4)  # two layers of two heads, a scale for k and v
+    tokens = ids(70)
+    exact = model.logits(model.new_cache(70, "float32"), tokens)
+    for storage, bound in (("float16", 2e-3), ("int8", 0.05)):
+        difference = np.abs(model.logits(model.new_cache(70, storage), tokens) - exact).max() / np.abs(exact).max()
+        assert 0 < difference < bound
 
 
 def test_a_step_samples_like_sample(build: Callable[..., Any]) -> None:
@@ -221,7 +252,7 @@ def test_a_real_model_goes_on_as_recorded(stories260k: Path) -> None:
         if t.ndim == 2
     }
     model = kernels.Model(config, forms, {name: t.astype(np.float32) for name, t in tensors.items()})
-    cache = model.new_cache(len(golden))
+    cache = model.new_cache(len(golden), "float32")
     written = golden[:1]
     while len(written) < len(golden):
         written.append(model.step(cache, written[-1])[0])
