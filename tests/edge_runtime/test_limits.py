@@ -17,6 +17,7 @@ import pytest
 import leanto_edge
 from artifacts import CONFIG, write_plain, write_tiny
 from leanto_edge import ArtifactError, Engine, GenerationRequest, PromptError, SamplingParams
+from leanto_edge.session import Session
 
 CONTEXT = CONFIG["max_position_embeddings"]
 LONG = GenerationRequest("go on", sampling=SamplingParams(max_tokens=CONTEXT, temperature=1.0, seed=3))
@@ -32,7 +33,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return leanto_edge.load(write_tiny(tmp_path_factory.mktemp("engine") / "other", "int8", 8).path, threads=2)
 
 
-def ids(engine: Engine) -> list[int]:
+def ids(engine: Engine | Session) -> list[int]:
     return [token.id for token in engine.generate(LONG)]
 
 
@@ -99,17 +100,19 @@ class Interrupt(Exception):
     """What the signal handler below raises."""
 
 
-def test_an_interrupted_generation_leaves_the_engine_as_it_was(engine: Engine) -> None:
+@pytest.mark.parametrize("remembers", [False, True])
+def test_an_interrupted_generation_leaves_the_engine_as_it_was(engine: Engine, remembers: bool) -> None:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise Interrupt
 
+    speaker = engine.session() if remembers else engine
     whole, before = ids(engine), signal.signal(signal.SIGALRM, interrupt)
     try:
         for delay in (0.001, 0.003, 0.01):
             signal.setitimer(signal.ITIMER_REAL, delay)
             with pytest.raises(Interrupt):
-                deque(map(ids, repeat(engine)), maxlen=0)
-            assert ids(engine) == whole
+                deque(map(ids, repeat(speaker)), maxlen=0)
+            assert ids(speaker) == whole
     finally:
         signal.signal(signal.SIGALRM, before)
 

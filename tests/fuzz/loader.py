@@ -55,9 +55,10 @@ def check(folder: Folder, path: Path) -> str:
     try:
         engine = load(path, adapter=path / ADAPTER if ADAPTER in folder else None)
         for task in engine.info.tasks:
-            for token in engine.generate(GenerationRequest("Light on at six", task, SAMPLING)):
+            for token in engine.generate(GenerationRequest("Light on at six", task, SAMPLING, draft_tokens=2, top_logprobs=2)):
                 assert 0 <= token.id < engine.info.vocab_size
-                assert all(map(math.isfinite, (token.logprob, token.margin, token.entropy))), token
+                evidence = (token.logprob, token.margin, token.entropy, *(logprob for _, logprob in token.top))
+                assert all(map(math.isfinite, evidence)), token
     except EdgeError as error:
         line = str(error)
         assert line.isprintable(), line
