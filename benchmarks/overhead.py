@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from benchmarks.measure import Row, quantile, run_cli
 from leanto import Client
-from leanto.policy import Facts, Ledger, decide, default_policy
+from leanto.policy import Facts, Spent, decide, default_policy
 from leanto.signals import Snapshot
 
 UTTERANCE = "wake me at half past six on weekdays"
@@ -27,7 +27,7 @@ def measure(quick: bool) -> list[Row]:
     snapshot = Snapshot(battery_percent=80.0, plugged=False, cpu_load=0.5, temperature_c=50.0, link="up")
     with Client() as client:
         rows = [
-            _timed("decide (pure)", lambda: decide(policy, facts, snapshot, Ledger()), calls),
+            _timed("decide (pure)", lambda: decide(policy, facts, snapshot, Spent()), calls),
             _timed("look → decide → record", lambda: client.explain(UTTERANCE), calls),
         ]
     return [*rows, _imports(3 if quick else 11)]

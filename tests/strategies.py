@@ -7,7 +7,8 @@ from types import MappingProxyType
 from hypothesis import strategies as st
 
 from leanto import Policy, Snapshot
-from leanto.policy import Facts, Ledger
+from leanto.ledger import Spending
+from leanto.policy import Facts, Spent
 from leanto.policy.schema import DEFAULT_CLASSES, Budgets, ConfidenceThreshold, Handoff, Offline, Privacy, Quality
 from leanto_edge import Token
 
@@ -43,6 +44,10 @@ policies = st.builds(
         max_temperature_c=st.floats(0, 150),
         max_cpu_load=st.none() | st.floats(0, 100),
         cloud_bytes_per_session=st.none() | st.integers(0, 10_000),
+        cloud_bytes_per_day=st.none() | st.integers(0, 10_000),
+        cloud_calls_per_day=st.none() | st.integers(0, 200),
+        cloud_usd_per_day=st.none() | st.floats(0, 10),
+        local_joules_per_day=st.none() | st.floats(0, 1e6),
     ),
     quality=st.builds(Quality, st.builds(ConfidenceThreshold, call=thresholds, text=thresholds)),
     handoff=st.builds(
@@ -67,7 +72,18 @@ facts = st.builds(
     edge_fit=st.booleans(),
 )
 
-ledgers = st.builds(Ledger, bytes_sent=st.integers(0, 20_000))
+spendings = st.builds(
+    Spent,
+    bytes_sent=st.integers(0, 20_000),
+    last_day=st.builds(
+        Spending,
+        calls=st.integers(0, 300),
+        bytes_sent=st.integers(0, 20_000),
+        usd=st.floats(0, 10),
+        joules=st.floats(0, 1e6),
+        known=st.booleans(),
+    ),
+)
 
 evidence = st.builds(
     Token,

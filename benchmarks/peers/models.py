@@ -18,6 +18,7 @@ import numpy as np
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import leanto_edge
+from benchmarks.peers.quantizers import write_squares
 from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import write_artifact
 from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups, vector_sizes
@@ -185,6 +186,13 @@ def write_gguf(shape: Shape, path: Path) -> None:
     writer.close()
 
 
+def matrix_rows(path: Path) -> dict[str, int]:
+    """The columns of every matrix in a GGUF file, by name."""
+    import gguf
+
+    return {tensor.name: int(tensor.shape[0]) for tensor in gguf.GGUFReader(path).tensors if len(tensor.shape) == 2}
+
+
 def ours(shape: Shape, folder: Path, python: str, forms: tuple[str, ...]) -> Iterator[Contender]:
     """leanto in some forms of OURS."""
     for form in forms:
@@ -225,13 +233,17 @@ def peers(shape: Shape, folder: Path, python: str) -> Iterator[Contender]:
 
 
 def _quantized(shape: Shape, plain: Path, engine: str, kinds: tuple[str, ...], python: str) -> Iterator[Contender]:
+    importance = plain.with_suffix(".importance")  # some types are not made without one
+    if not importance.exists():
+        matrices = matrix_rows(plain)
+        write_squares({name: np.ones(columns, np.float32) for name, columns in matrices.items()}, 1, importance)
     package = "ik_llama_cpp" if engine == "ik_llama.cpp" else "llama_cpp"
     for kind in kinds:
         path = plain.with_name(f"{shape.name}-{engine}-{kind}.gguf")
         if not path.exists():
             draft = path.with_suffix(".draft")
             worker = Path(__file__).with_name("quantize.py")
-            done = subprocess.run([python, worker, package, plain, draft, kind], capture_output=True, text=True, check=False)
+            done = subprocess.run([python, worker, package, plain, draft, kind, importance], capture_output=True, text=True, check=False)
             if done.returncode:
                 print(f"skipped: {engine} {kind}: {(done.stdout + done.stderr).strip().splitlines()[-1]}", flush=True)
                 continue

@@ -98,9 +98,14 @@ def write_importance(teacher: Source, text: Calibration, path: Path) -> None:
             squares |= {f"{_name(f'model.layers.{layer}.{name}')}.weight": diagonal for name in group}
         walk.advance(layer)
     squares[f"{_NAMES[EMBEDDING if shape.tie_embeddings else HEAD]}.weight"] = np.diag(walk.head()[0]).astype(np.float32)
+    write_squares(squares, tokens, path)
+
+
+def write_squares(means: Mapping[str, Floats], tokens: int, path: Path) -> None:
+    """Mean squared inputs of each tensor as that file."""
     with path.open("wb") as file:
-        file.write(struct.pack("<i", len(squares)))
-        for name, mean in squares.items():
+        file.write(struct.pack("<i", len(means)))
+        for name, mean in means.items():
             file.write(struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", tokens, len(mean)))
             file.write((mean * tokens).tobytes())
 

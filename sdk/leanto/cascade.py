@@ -28,8 +28,8 @@ from leanto.errors import (
 from leanto.events import HandoffEvent, RestartEvent, TextEvent
 from leanto.local import Confidence, EdgeModel, LocalRun, Watch, assess
 from leanto.policy import Policy, Verdict, after_fault, judge_answer, judge_stream, judge_structure, stay, without_edge
-from leanto.policy.decide import CLOUD, LOCAL
 from leanto.policy.schema import CloudTarget
+from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.request import Ask, parse_call
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Cascade:
         self.confidence: Confidence | None = None
         self.switches = 0
         self.cloud_tokens = 0
+        self.cloud_calls = 0
         self.bytes_sent = 0
         self.bytes_received = 0
         self.cloud_model: str | None = None
@@ -271,6 +272,7 @@ class Cascade:
             raise DeadlineExceeded(f"no time left for the cloud within {self._policy.budgets.deadline_ms} ms")
         assert self._cloud is not None  # the verdict allows the cloud only where there is one
         leg = self._cloud()
+        self.cloud_calls += 1
         call = leg.generate(self._remote_request(until - now))
         parts: list[str] = []
         tokens = 0

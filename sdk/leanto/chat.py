@@ -18,6 +18,7 @@ from leanto.request import Ask, Task, check_prompt
 
 if TYPE_CHECKING:
     from leanto.client import AsyncClient, Sampling
+    from leanto.policy import Policy
 
 ANSWER_TOKENS = 128  # what a turn leaves room for unless it asks for another length
 
@@ -43,21 +44,24 @@ class AsyncChat:
 
     async def ask(self, prompt: str, **sampling: Unpack[Sampling]) -> Reply:
         """The next turn, whole. A turn that fails or is cancelled leaves the conversation as it was."""
-        reply = await whole(self._client.answer(self._turn(prompt, sampling), hold=None, edge=self._edge))
+        policy = self._client.policy
+        turn = self._turn(policy, prompt, sampling)
+        reply = await whole(self._client.answer(policy, turn, hold=None, edge=self._edge))
         self.turns = (*self.turns, Turn(prompt, reply.text))
         return reply
 
     async def stream(self, prompt: str, **sampling: Unpack[Sampling]) -> AsyncGenerator[Event, None]:
         """The next turn as events."""
-        hold = self._client.policy.handoff.hold_tokens
-        async with aclosing(self._client.answer(self._turn(prompt, sampling), hold=hold, edge=self._edge)) as events:
+        policy = self._client.policy
+        turn = self._turn(policy, prompt, sampling)
+        async with aclosing(self._client.answer(policy, turn, hold=policy.handoff.hold_tokens, edge=self._edge)) as events:
             async for event in events:
                 if isinstance(event, FinalEvent):
                     self.turns = (*self.turns, Turn(prompt, event.reply.text))
                 yield event
 
-    def _turn(self, prompt: str, sampling: Sampling) -> Ask:
-        return self._client.request(self._with_history(prompt, sampling), self._task, self._private, self._privacy, sampling)
+    def _turn(self, policy: Policy, prompt: str, sampling: Sampling) -> Ask:
+        return self._client.request(policy, self._with_history(prompt, sampling), self._task, self._private, self._privacy, sampling)
 
     def _with_history(self, prompt: str, sampling: Sampling) -> str:
         check_prompt(prompt)

@@ -5,6 +5,7 @@ Knows the order of the story; every step of it lives in the module that is calle
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import aclosing
@@ -19,11 +20,13 @@ from leanto.decision import Decision
 from leanto.energy import Meter, Rapl
 from leanto.errors import LeantoError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
+from leanto.ledger import Ledger
 from leanto.local import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
-from leanto.policy import Facts, Ledger, Policy, Verdict, decide, default_policy, foresee, load_policy
-from leanto.policy.decide import CLOUD
-from leanto.policy.schema import SECRET
+from leanto.policy import Facts, Policy, Spent, Verdict, decide, foresee
+from leanto.policy.schema import SECRET, CloudTarget
+from leanto.policy.source import policy_of
+from leanto.policy.verdict import CLOUD
 from leanto.remote import RemoteTarget
 from leanto.request import Ask, Task, parse_call
 from leanto.signals import DEVICE, Sensors, Snapshot, Source
@@ -47,11 +50,13 @@ class Options(TypedDict, total=False):
     """What both clients are made from: see AsyncClient."""
 
     policy: Policy | str | Path | None
+    policy_key: str | None
     model: EdgeModel | str | Path | None
     cloud: RemoteTarget | CloudLeg | None
     sources: Iterable[Source] | None
     simulate: str | None
     log: str | Path | None
+    ledger: Ledger | str | Path | None
     threads: int | None
     adapter: str | Path | None
     clock: Clock | None
@@ -61,12 +66,14 @@ class Options(TypedDict, total=False):
 class AsyncClient:
     """Answers on the edge, and leans on a private compute node where the policy says so.
 
-    policy    a Policy, or the path of a TOML file; default: the one shipped with the package
+    policy    a Policy, or the path of a TOML file, read again when it changes; default: LEANTO_POLICY, or the one shipped with the package
+    policy_key  who must have signed that file: the base64 of an Ed25519 public key; default: LEANTO_POLICY_KEY, or anyone
     model     the path of a local model (artifact or plain Hugging Face folder), or a loaded one; default: the embedded pocket
     cloud     a RemoteTarget, or a leg of your own; default: the policy's [targets.cloud], and with neither nothing leaves the device
     sources   where signals come from, later ones overriding earlier ones; default: psutil
     simulate  a rehearsal such as "battery=9%,link=down", on top of the sources
     log       a JSONL file to which every decision is appended
+    ledger    a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: in memory
     threads   for the local model; default: chosen by its size
     adapter   a file that `leanto adapt` made for this model; default: the model as it is
 
@@ -77,25 +84,28 @@ class AsyncClient:
         self,
         *,
         policy: Policy | str | Path | None = None,
+        policy_key: str | None = None,
         model: EdgeModel | str | Path | None = None,
         cloud: RemoteTarget | CloudLeg | None = None,
         sources: Iterable[Source] | None = None,
         simulate: str | None = None,
         log: str | Path | None = None,
+        ledger: Ledger | str | Path | None = None,
         threads: int | None = None,
         adapter: str | Path | None = None,
         clock: Clock | None = None,
         meter: Meter | None = None,
     ) -> None:
-        self.policy = policy if isinstance(policy, Policy) else load_policy(policy) if policy else default_policy()
-        self._policy_hash = self.policy.hash
         self._clock = clock or Clock()
+        self._policies = policy_of(policy, policy_key, os.environ, clock=self._clock)
         device = DEVICE if sources is None else tuple(sources)
         self._sensors = Sensors([*device, rehearse(simulate)] if simulate else device, clock=self._clock)
         self._meter = meter or Rapl()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
-        self._ledger = Ledger()
+        self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
+        self._ledger_is_ours = self._ledger is not ledger
+        self._bytes_sent = 0
         self.edge = open_model(model, threads=threads, adapter=adapter)
         self._log = DecisionLog(log) if log else None
 
@@ -107,15 +117,17 @@ class AsyncClient:
         `task` defaults to "call" where the model knows calls, else "text". `private` (the class "secret") never leaves the device;
         `privacy` names another class of the policy. Raises PromptRefused, or a Fault carrying its `.decision`.
         """
-        request = self.request(prompt, task, private, privacy, sampling)
-        return await whole(self.answer(request, hold=None))
+        policy = self.policy
+        request = self.request(policy, prompt, task, private, privacy, sampling)
+        return await whole(self.answer(policy, request, hold=None))
 
     def stream(
         self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None, **sampling: Unpack[Sampling]
     ) -> AsyncGenerator[Event, None]:
         """The same as events: TextEvent, HandoffEvent, RestartEvent, and FinalEvent(reply) last. Closing it cancels both legs."""
-        request = self.request(prompt, task, private, privacy, sampling)
-        return self.answer(request, hold=self.policy.handoff.hold_tokens)
+        policy = self.policy
+        request = self.request(policy, prompt, task, private, privacy, sampling)
+        return self.answer(policy, request, hold=policy.handoff.hold_tokens)
 
     def chat(self, *, task: Task | None = None, private: bool = False, privacy: str | None = None) -> AsyncChat:
         """A conversation whose turns see the earlier ones: see leanto.chat."""
@@ -123,12 +135,19 @@ class AsyncClient:
 
     def explain(self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None) -> Decision:
         """What would be decided now, before a token is spent; checks that need an answer are "pending"."""
-        request = self.request(prompt, task, private, privacy, {})
+        policy = self.policy
+        request = self.request(policy, prompt, task, private, privacy, {})
         snapshot = self._sensors.read()
-        verdict = decide(self.policy, self._facts(request), snapshot, self._ledger)
+        facts, spent = self._facts(request), self._spent()
+        verdict = decide(policy, facts, snapshot, spent)
         model = self.edge.info.confidence.get(request.task) if self.edge.info.fit else None
-        planned = foresee(self.policy, verdict, request.task, model["threshold"] if model else None)
-        return self._decision(request, snapshot, planned, planned.start or "none")
+        planned = foresee(policy, verdict, request.task, model["threshold"] if model else None)
+        return self._decision(policy, request, facts, spent, snapshot, planned, planned.start or "none")
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force now; a request keeps the one that it began with."""
+        return self._policies.current()
 
     @property
     def default_task(self) -> Task:
@@ -137,6 +156,8 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close the connection to the cloud, if one was opened, and the log."""
+        if self._ledger_is_ours:
+            self._ledger.close()
         leg, self._leg = self._leg, None
         log, self._log = self._log, None
         if log is not None:
@@ -150,36 +171,38 @@ class AsyncClient:
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    async def answer(self, request: Ask, *, hold: int | None, edge: EdgeModel | None = None) -> AsyncGenerator[Event, None]:
+    async def answer(self, policy: Policy, request: Ask, *, hold: int | None, edge: EdgeModel | None = None) -> AsyncGenerator[Event, None]:
         """The story of one request: look, decide, run and maybe lean, record. `hold`: tokens kept back, None all of them.
 
+        Everything is decided by this `policy`, whatever becomes of its file meanwhile.
         `edge` is a session with the local model, for a conversation; default: one for this request alone.
         """
         started, start_j = self._clock.monotonic(), self._meter.read_j()
         snapshot = self._sensors.read()
-        verdict = decide(self.policy, self._facts(request), snapshot, self._ledger)
+        facts, spent = self._facts(request), self._spent()
+        verdict = decide(policy, facts, snapshot, spent)
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
-        run = Cascade(request, self.policy, verdict, session, cloud, hold=hold, started=started, clock=self._clock)
+        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=started, clock=self._clock)
         try:
             async with aclosing(run.events()) as events:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(request, snapshot, run, started, start_j)
+            decision = self._finish(policy, request, facts, spent, snapshot, run, started, start_j)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
-        decision = self._finish(request, snapshot, run, started, start_j)
+        decision = self._finish(policy, request, facts, spent, snapshot, run, started, start_j)
         yield FinalEvent(_reply(request, run, decision))
 
-    def request(self, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
+    def request(self, policy: Policy, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
         """A request as `ask` takes it, checked."""
         if private and privacy not in (None, SECRET):
             raise PromptRefused(f"private=True and privacy={privacy!r} contradict each other: give one of them")
-        privacy_class = SECRET if private else privacy or self.policy.privacy.default
-        if privacy_class not in self.policy.privacy.classes:
-            raise PromptRefused(f"unknown privacy class {privacy_class!r}: the policy has {', '.join(self.policy.privacy.classes)}")
+        privacy_class = SECRET if private else privacy or policy.privacy.default
+        if privacy_class not in policy.privacy.classes:
+            raise PromptRefused(f"unknown privacy class {privacy_class!r}: the policy has {', '.join(policy.privacy.classes)}")
         return Ask(prompt, task or self.default_task, privacy_class, **sampling)
 
     def _facts(self, request: Ask) -> Facts:
@@ -192,35 +215,54 @@ class AsyncClient:
         if self._leg is None:
             assert self._cloud is not None  # the verdict allows the cloud only where there is one
             self._leg = open_leg(self._cloud, self._clock)
+        self._ledger.add(calls=1)
         return self._leg
 
-    def _finish(self, request: Ask, snapshot: Snapshot, run: Cascade, started: float, start_j: float | None) -> Decision:
+    def _spent(self) -> Spent:
+        return Spent(self._bytes_sent, self._ledger.last_day())
+
+    def _finish(
+        self,
+        policy: Policy,
+        request: Ask,
+        facts: Facts,
+        spent: Spent,
+        snapshot: Snapshot,
+        run: Cascade,
+        started: float,
+        start_j: float | None,
+    ) -> Decision:
         """Account for what was spent, and record it."""
-        self._ledger = Ledger(self._ledger.bytes_sent + run.bytes_sent)
         first = run.first_text_at
         decision = replace(
-            self._decision(request, snapshot, run.verdict, run.route),
+            self._decision(policy, request, facts, spent, snapshot, run.verdict, run.route),
             cloud_model=run.cloud_model,
             confidence=run.confidence.value if run.confidence else None,
+            artifact_threshold=run.confidence.threshold if run.confidence else None,
             calibrated=run.confidence is not None and run.confidence.calibrated,
             switches=run.switches,
             local_tokens=run.local_tokens,
             cloud_tokens=run.cloud_tokens,
             wasted_tokens=run.local_tokens + run.cloud_tokens - run.kept_tokens,
+            usd=_price(policy, facts.prompt_tokens * run.cloud_calls, run.cloud_tokens),
             bytes_sent=run.bytes_sent,
             bytes_received=run.bytes_received,
             ttft_ms=None if first is None else 1000 * (first - started),
             total_ms=1000 * (self._clock.monotonic() - started),
             energy_j=self._meter.since_j(start_j),
         )
+        self._bytes_sent += run.bytes_sent
+        self._ledger.add(bytes_sent=run.bytes_sent, usd=decision.usd, joules=(decision.energy_j or 0.0) if run.local_tokens else 0.0)
         if self._log is not None:
             self._log.write(decision)
         return decision
 
-    def _decision(self, request: Ask, snapshot: Snapshot, verdict: Verdict, route: str) -> Decision:
+    def _decision(
+        self, policy: Policy, request: Ask, facts: Facts, spent: Spent, snapshot: Snapshot, verdict: Verdict, route: str
+    ) -> Decision:
         return Decision(
             request_id=secrets.token_hex(8),
-            policy_hash=self._policy_hash,
+            policy_hash=policy.hash,
             edge_build=self.edge.info.build_hash,
             cloud_model=None,
             task=request.task,
@@ -229,6 +271,8 @@ class AsyncClient:
             checks=verdict.checks,
             route=route,
             labels=verdict.labels,
+            facts=facts,
+            spent=spent,
             decided_at=self._clock.wall(),
         )
 
@@ -284,6 +328,12 @@ class Client:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _price(policy: Policy, prompt_tokens: int, answer_tokens: int) -> float:
+    cloud = policy.cloud or CloudTarget()
+    millionths = prompt_tokens * cloud.usd_per_million_prompt_tokens + answer_tokens * cloud.usd_per_million_answer_tokens
+    return millionths / 1e6
 
 
 def _reply(request: Ask, run: Cascade, decision: Decision) -> Reply:

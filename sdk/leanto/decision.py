@@ -5,13 +5,14 @@ Frozen values, and never the text of a prompt or an answer. Knows nothing of how
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from leanto.ledger import Spending
 from leanto.signals import Snapshot
 
 Target = Literal["local", "cloud"]
-Stage = Literal["constraints", "budgets", "stream", "answer", "offline"]
+Stage = Literal["constraints", "rules", "budgets", "stream", "answer", "offline"]
 Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending"]
 Value = str | float | int | bool | None
 
@@ -22,7 +23,7 @@ class Check:
     "offline": the cloud failed, and the edge is back as the last resort if no hard constraint speaks against it.
 
     Verdicts: "pass"; "veto" removed a target; "waived" would have removed the last one; "moot" would have removed one that was gone;
-    "unknown" had no value to compare; "pending" is measured while generating.
+    "unknown" had no value to compare; "pending" is measured while generating. `flip` is the value that would have turned the verdict.
     """
 
     stage: Stage
@@ -32,6 +33,28 @@ class Check:
     verdict: Outcome
     allowed_after: tuple[Target, ...]
     reason: str = ""
+    flip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens."""
+
+    task: str
+    privacy: str
+    prompt_tokens: int
+    edge_tasks: tuple[str, ...]
+    context_length: int
+    cloud_configured: bool
+    edge_fit: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What this client has sent since it was made, and what was spent in the last day."""
+
+    bytes_sent: int = 0
+    last_day: Spending = field(default_factory=Spending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +64,7 @@ class Decision:
     `route` lists the legs that produced tokens, in order: "local", "cloud", "local→cloud", "cloud→local", …; a planned decision
     (`leanto explain`) holds the leg that would start. `confidence` is the edge's probability that its own answer is right,
     None where it did not finish one; `calibrated` says whether that is a fitted probability or a plain token average.
+    `artifact_threshold` is the model's own threshold for it. `facts` and `spent` are what was known beside the snapshot.
     `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` is None where nothing measures it.
     """
 
@@ -54,12 +78,16 @@ class Decision:
     checks: tuple[Check, ...]
     route: str
     labels: tuple[str, ...]
+    facts: Facts | None = None
+    spent: Spent | None = None
     confidence: float | None = None
+    artifact_threshold: float | None = None
     calibrated: bool = False
     switches: int = 0
     local_tokens: int = 0
     cloud_tokens: int = 0
     wasted_tokens: int = 0
+    usd: float = 0.0
     bytes_sent: int = 0
     bytes_received: int = 0
     ttft_ms: float | None = None

@@ -9,6 +9,7 @@ import pytest
 
 from leanto import parse_policy
 from leanto.policy.explain import _MARK
+from leanto.policy.rules import FUNCTIONS, VARIABLES
 from leanto.policy.schema import Budgets, CloudTarget, ConfidenceThreshold, Handoff, Offline, Privacy
 from leanto.signals import simulate
 
@@ -43,6 +44,17 @@ def test_every_verdict_and_every_label_in_the_code_is_explained(policy_page: str
     labels = set(re.findall(r'"([a-z]+-[a-z-]+|private|battery|temperature|load|offline|confident|uncalibrated)"', source))
     for word in labels | {mark.lower() for mark in _MARK.values()}:
         assert re.search(rf"(?<![\w-]){word}(?![\w-])", policy_page), word
+
+
+def test_every_variable_and_function_of_a_condition_is_listed(policy_page: str) -> None:
+    for name in (*VARIABLES, *FUNCTIONS):
+        assert f"`{name}`" in policy_page
+
+
+def test_the_example_rules_are_some(policy_page: str) -> None:
+    example = re.search(r"```toml\n(\[\[rules.*?)```", policy_page, re.DOTALL)
+    assert example is not None
+    assert len(parse_policy("version = 1\n" + example[1]).rules) == 2
 
 
 def test_the_rehearsal_names_are_listed(policy_page: str) -> None:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from typing import Any
 
 from leanto.client import Client
 from leanto.errors import PromptRefused, TargetError
-from leanto.policy import Policy, default_policy, load_policy
+from leanto.policy import Policy
 from leanto.policy.fields import address, public_key
+from leanto.policy.overrides import from_arguments
 from leanto.policy.schema import CloudTarget
+from leanto.policy.source import policy_of
 from leanto.request import MAX_PROMPT_CHARS
 
 
 def add_client(parser: argparse.ArgumentParser) -> None:
-    """--model, --adapter, --policy, --cloud, --development-root, --simulate, --log."""
+    """--model, --adapter, the policy's, --cloud, --development-root, --simulate, --log."""
     parser.add_argument("--model", metavar="PATH", help="local model: artifact or Hugging Face folder (default: embedded)")
     parser.add_argument("--adapter", metavar="FILE", help="what the model learnt on this device: see `leanto adapt`")
-    parser.add_argument("--policy", metavar="FILE", help="policy TOML (default: `leanto policy show`)")
+    add_policy(parser)
     parser.add_argument("--cloud", metavar="HOST:PORT", help="private compute node to lean on (default: the policy's)")
     parser.add_argument("--development-root", metavar="BASE64", help="pinned root of a development node")
     parser.add_argument("--simulate", metavar="SIGNALS", help='rehearse a device, such as "battery=9%%,link=down"')
     parser.add_argument("--log", metavar="FILE", help="append each decision to this JSONL file")
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """--policy, --policy-key, --set."""
+    parser.add_argument("--policy", metavar="FILE", help="policy TOML (default: LEANTO_POLICY, or `leanto policy show`)")
+    parser.add_argument("--policy-key", metavar="BASE64", help="the public key that must have signed it (default: LEANTO_POLICY_KEY)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value, such as budgets.deadline_ms=5000")
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +51,14 @@ def open_client(options: argparse.Namespace) -> Client:
 
 def read_policy(options: argparse.Namespace) -> Policy:
     """The policy, with the cloud target of the command line in it."""
-    policy = load_policy(options.policy) if options.policy else default_policy()
-    if options.cloud is None:
-        if options.development_root is not None:
+    policy = policy_of(options.policy, options.policy_key, os.environ, from_arguments(options.set)).current()
+    cloud, root = getattr(options, "cloud", None), getattr(options, "development_root", None)
+    if cloud is None:
+        if root is not None:
             raise TargetError("--development-root belongs to a node: give --cloud HOST:PORT too")
         return policy
     try:
-        target = CloudTarget(address(options.cloud), public_key(options.development_root) if options.development_root else None)
+        target = CloudTarget(address(cloud), public_key(root) if root else None)
     except ValueError as error:
         raise TargetError(f"--cloud/--development-root: {error}") from None
     return replace(policy, cloud=target)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from leanto.decision import Facts, Spent
 from leanto.policy.decide import (
-    Facts,
-    Ledger,
-    Verdict,
     after_fault,
     decide,
     foresee,
@@ -15,12 +13,15 @@ from leanto.policy.decide import (
     stay,
     without_edge,
 )
-from leanto.policy.schema import Policy, default_policy, load_policy, parse_policy
+from leanto.policy.schema import Policy, default_policy, parse_policy
+from leanto.policy.source import PolicySource, load_policy
+from leanto.policy.verdict import Verdict
 
 __all__ = [
     "Facts",
-    "Ledger",
     "Policy",
+    "PolicySource",
+    "Spent",
     "Verdict",
     "after_fault",
     "decide",

@@ -5,70 +5,28 @@ Pure and total: it reads no clock, file or device, never raises, and never sees 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from leanto.decision import Check, Outcome, Stage, Target, Value
-from leanto.policy.schema import SECRET, TARGETS, Policy
+from leanto.decision import Facts, Spent, Stage, Value
+from leanto.policy.rules import Rule, context
+from leanto.policy.schema import SECRET, Policy
+from leanto.policy.verdict import CLOUD, LOCAL, Finding, Verdict, above, below, step_back, take_away
 from leanto.signals import Snapshot
 
-LOCAL: Target = "local"
-CLOUD: Target = "cloud"
 
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens."""
-
-    task: str
-    privacy: str
-    prompt_tokens: int
-    edge_tasks: tuple[str, ...]
-    context_length: int
-    cloud_configured: bool
-    edge_fit: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """What this client has spent so far."""
-
-    bytes_sent: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The targets left, and how they came to be so.
-
-    `constrained` is what the hard constraints left: no later step, not even a fallback, goes outside it. `offline` says that the
-    cloud is missing because it cannot be reached, which is when `offline.mode` applies.
-    """
-
-    allowed: tuple[Target, ...] = TARGETS
-    constrained: tuple[Target, ...] = TARGETS
-    checks: tuple[Check, ...] = ()
-    labels: tuple[str, ...] = ()
-    offline: bool = False
-
-    @property
-    def start(self) -> Target | None:
-        """Where generation starts: the edge wherever it may."""
-        return next((target for target in TARGETS if target in self.allowed), None)
-
-    def record(self, stage: Stage, name: str, value: Value, threshold: Value, outcome: Outcome, reason: str) -> Verdict:
-        """The same targets, with one more line in the record."""
-        return replace(self, checks=(*self.checks, Check(stage, name, value, threshold, outcome, self.allowed, reason)))
-
-    def remove(self, target: Target, label: str) -> Verdict:
-        """Without `target`."""
-        left = tuple(other for other in self.allowed if other != target)
-        return replace(self, allowed=left, labels=_with(self.labels, label))
-
-
-def decide(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger) -> Verdict:
-    """Stages 1 and 2, before a token is spent: hard constraints, then budgets."""
+def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Verdict:
+    """Stages 1 and 2, before a token is spent: hard constraints and the rules that are, then preferences and budgets."""
     verdict = _constraints(policy, facts, snapshot, Verdict())
+    held = _held(policy.rules, facts, snapshot, spent)
+    for rule, holds in held:
+        if rule.allow:
+            verdict = _allow_only(verdict, rule, holds)
     verdict = replace(verdict, constrained=verdict.allowed)
-    return _budgets(policy, facts, snapshot, ledger, verdict)
+    for rule, holds in held:
+        if rule.prefer:
+            away = CLOUD if rule.prefer == LOCAL else LOCAL
+            verdict = _lean(policy, verdict, _rule(rule, holds, f"prefer {rule.prefer}"), away=away)
+    return _budgets(policy, facts, snapshot, spent, verdict)
 
 
 def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -> Verdict:
@@ -77,7 +35,8 @@ def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -
     fails = None if mean_logprob is None or floor is None else not mean_logprob >= floor  # NaN is no reason to trust
     name = f"mean_logprob_{policy.handoff.window}"
     reason = "the worst window of the answer" if mean_logprob is not None else "the answer is shorter than a window"
-    return _prefer_cloud(policy, verdict, "stream", name, mean_logprob, floor, fails, "doubt-in-stream", reason)
+    flip = below(mean_logprob, floor)
+    return _lean(policy, verdict, Finding("stream", name, mean_logprob, floor, fails, "doubt-in-stream", reason, flip))
 
 
 def judge_answer(policy: Policy, verdict: Verdict, task: str, confidence: float, artifact_threshold: float | None) -> Verdict:
@@ -85,19 +44,20 @@ def judge_answer(policy: Policy, verdict: Verdict, task: str, confidence: float,
     wanted = getattr(policy.quality.confidence_threshold, task)
     threshold = artifact_threshold if wanted == "artifact" else wanted
     if threshold is None:
-        kept = replace(verdict, labels=_with(verdict.labels, "uncalibrated"))
-        return kept.record("answer", "confidence", confidence, None, "unknown", "no calibrated threshold for this task: kept")
+        reason = "no calibrated threshold for this task: kept"
+        return verdict.label("uncalibrated").record("answer", "confidence", confidence, None, "unknown", reason)
     fails = not confidence >= threshold
     if not fails:
-        verdict = replace(verdict, labels=_with(verdict.labels, "confident"))
+        verdict = verdict.label("confident")
     reason = "probability that the local answer is right"
-    return _prefer_cloud(policy, verdict, "answer", "confidence", confidence, threshold, fails, "low-confidence", reason)
+    flip = below(confidence, threshold)
+    return _lean(policy, verdict, Finding("answer", "confidence", confidence, threshold, fails, "low-confidence", reason, flip))
 
 
 def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
     """Stage 5, for calls: an answer that is not one JSON call is worth nothing."""
-    reason = "the answer must be one JSON call"
-    return _prefer_cloud(policy, verdict, "answer", "valid_call", valid, True, not valid, "invalid-call", reason)
+    reason, flip = "the answer must be one JSON call", "no call" if valid else "a call"
+    return _lean(policy, verdict, Finding("answer", "valid_call", valid, True, not valid, "invalid-call", reason, flip))
 
 
 def foresee(policy: Policy, verdict: Verdict, task: str, artifact_threshold: float | None) -> Verdict:
@@ -130,86 +90,119 @@ def after_fault(policy: Policy, verdict: Verdict, label: str, reason: str, *, ag
     """
     best_effort = LOCAL in verdict.constrained and policy.offline.mode == "local_best_effort"
     allowed = tuple(target for target in verdict.constrained if target == LOCAL or again) if best_effort else ()
-    fallen = replace(verdict, allowed=allowed, offline=True, labels=_with(verdict.labels, label))
-    return fallen.record("offline", "cloud", label, policy.offline.mode, "veto", reason)
+    fallen = replace(verdict, allowed=allowed, offline=True).label(label)
+    return fallen.record("offline", "cloud", label, policy.offline.mode, "veto", reason, "an answer")
 
 
 def _constraints(policy: Policy, facts: Facts, snapshot: Snapshot, verdict: Verdict) -> Verdict:
+    def hard(name: str, value: Value, threshold: Value, fails: bool | None, label: str, reason: str, flip: str) -> Finding:
+        return Finding("constraints", name, value, threshold, fails, label, reason, flip)
+
     allows = (LOCAL,) if facts.privacy == SECRET else policy.privacy.classes.get(facts.privacy, (LOCAL,))
-    listed, tasks = ", ".join(allows), ", ".join(facts.edge_tasks)
-    verdict = _hard(verdict, "privacy", facts.privacy, listed, CLOUD, CLOUD not in allows, "private", "where this class may be answered")
+    listed, tasks, length = ", ".join(allows), ", ".join(facts.edge_tasks), facts.context_length
+    closed, reason = CLOUD not in allows, "where this class may be answered"
+    flip = "a class that allows the cloud" if closed else "a class that does not"
+    verdict = take_away(verdict, CLOUD, hard("privacy", facts.privacy, listed, closed, "private", reason, flip))
     if LOCAL not in allows:
-        verdict = _hard(verdict, "privacy_local", facts.privacy, listed, LOCAL, True, "cloud-only", "not on this device")
-    configured = facts.cloud_configured
-    verdict = _hard(verdict, "cloud_target", configured, True, CLOUD, not configured, "no-cloud", "a cloud target must be configured")
+        flip = "a class that allows the edge"
+        verdict = take_away(verdict, LOCAL, hard("privacy_local", facts.privacy, listed, True, "cloud-only", "not on this device", flip))
+    missing, reason = not facts.cloud_configured, "a cloud target must be configured"
+    verdict = take_away(verdict, CLOUD, hard("cloud_target", not missing, True, missing, "no-cloud", reason, str(missing).lower()))
     down = None if snapshot.link == "unknown" else snapshot.link == "down"
     unreachable = CLOUD in verdict.allowed and down is True
-    verdict = replace(_hard(verdict, "link", snapshot.link, "up", CLOUD, down, "offline", "the cloud needs a link"), offline=unreachable)
+    found = hard("link", snapshot.link, "up", down, "offline", "the cloud needs a link", "" if down is None else "up" if down else "down")
+    verdict = replace(take_away(verdict, CLOUD, found), offline=unreachable)
     unable = facts.task not in facts.edge_tasks
-    verdict = _hard(verdict, "edge_task", facts.task, tasks, LOCAL, unable, "edge-cannot", "what the edge model can do")
-    too_long = facts.prompt_tokens >= facts.context_length
-    return _hard(verdict, "prompt_tokens", facts.prompt_tokens, facts.context_length, LOCAL, too_long, "too-long", "the edge's context")
+    flip = "a task that it knows" if unable else "another task"
+    verdict = take_away(verdict, LOCAL, hard("edge_task", facts.task, tasks, unable, "edge-cannot", "what the edge model can do", flip))
+    too_long, flip = facts.prompt_tokens >= length, above(facts.prompt_tokens, length - 1)
+    return take_away(verdict, LOCAL, hard("prompt_tokens", facts.prompt_tokens, length, too_long, "too-long", "the edge's context", flip))
 
 
-def _budgets(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger, verdict: Verdict) -> Verdict:
+def _held(rules: tuple[Rule, ...], facts: Facts, snapshot: Snapshot, spent: Spent) -> list[tuple[Rule, bool | None]]:
+    """Every rule with the value of its condition."""
+    if not rules:
+        return []
+    values = context(
+        {
+            "task": facts.task,
+            "privacy": facts.privacy,
+            "prompt_tokens": facts.prompt_tokens,
+            "context_length": facts.context_length,
+            "edge_fit": facts.edge_fit,
+            "battery_percent": snapshot.battery_percent,
+            "plugged": snapshot.plugged,
+            "cpu_load": snapshot.cpu_load,
+            "memory_available_bytes": snapshot.memory_available_bytes,
+            "temperature_c": snapshot.temperature_c,
+            "link": snapshot.link,
+            "bytes_sent": spent.bytes_sent,
+        }
+    )
+    return [(rule, rule.holds(values)) for rule in rules]
+
+
+def _rule(rule: Rule, holds: bool | None, reason: str) -> Finding:
+    fails = rule.unknown == "apply" if holds is None else holds
+    turned = "a value" if holds is None else str(not holds).lower()
+    return Finding("rules", rule.name, holds, rule.condition, fails, f"rule:{rule.name}", reason, turned)
+
+
+def _allow_only(verdict: Verdict, rule: Rule, holds: bool | None) -> Verdict:
+    found = _rule(rule, holds, f"allow {', '.join(rule.allow)}")
+    barred = [target for target in (LOCAL, CLOUD) if target not in rule.allow]
+    for target in barred:
+        verdict = take_away(verdict, target, found)
+    return verdict if barred else verdict.record("rules", rule.name, holds, rule.condition, "pass", found.reason)
+
+
+def _budgets(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, verdict: Verdict) -> Verdict:
+    def wish(name: str, value: Value, threshold: Value, fails: bool | None, label: str, reason: str, flip: str) -> Verdict:
+        return _lean(policy, verdict, Finding("budgets", name, value, threshold, fails, label, reason, flip))
+
     budgets = policy.budgets
-    verdict = _egress(budgets.cloud_bytes_per_session, ledger.bytes_sent, verdict)
+    day = spent.last_day
+    for name, value, limit, label, reason in (
+        ("bytes_sent", spent.bytes_sent, budgets.cloud_bytes_per_session, "egress-spent", "sealed bytes sent by this client"),
+        ("bytes_last_day", day.bytes_sent, budgets.cloud_bytes_per_day, "egress-spent", "sealed bytes sent in the last 24 hours"),
+        ("calls_last_day", day.calls, budgets.cloud_calls_per_day, "calls-spent", "calls of the cloud in the last 24 hours"),
+        ("usd_last_day", day.usd, budgets.cloud_usd_per_day, "money-spent", "price of the cloud's tokens in the last 24 hours"),
+    ):
+        if limit is not None or name == "bytes_sent":
+            verdict = _purse(verdict, name, value if day.known or name == "bytes_sent" else None, limit, label, reason)
+    if (joules := budgets.local_joules_per_day) is not None:
+        used = day.joules if day.known else None
+        empty = None if used is None else used >= joules
+        verdict = wish(
+            "joules_last_day", used, joules, empty, "energy-spent", "energy of the edge in the last 24 hours", below(used, joules)
+        )
     if not facts.edge_fit:
         reason = "the edge model came out of its compression broken: its confidence means nothing"
-        verdict = _prefer_cloud(policy, verdict, "budgets", "edge_fit", False, True, True, "unfit", reason)
+        verdict = wish("edge_fit", False, True, True, "unfit", reason, "a model that is fit")
     charge, floor = snapshot.battery_percent, budgets.battery_floor_percent
     low = None if charge is None else charge < floor and snapshot.plugged is not True
     reason = "unplugged and low: leaning saves energy"
-    verdict = _prefer_cloud(policy, verdict, "budgets", "battery_percent", charge, floor, low, "battery", reason)
+    verdict = wish("battery_percent", charge, floor, low, "battery", reason, below(charge, floor))
     heat, most = snapshot.temperature_c, budgets.max_temperature_c
     hot = None if heat is None else heat > most
-    verdict = _prefer_cloud(policy, verdict, "budgets", "temperature_c", heat, most, hot, "temperature", "the hottest sensor")
+    verdict = wish("temperature_c", heat, most, hot, "temperature", "the hottest sensor", above(heat, most))
     load, full = snapshot.cpu_load, budgets.max_cpu_load
     busy = None if load is None else full is not None and load > full
-    return _prefer_cloud(policy, verdict, "budgets", "cpu_load", load, "off" if full is None else full, busy, "load", "run queue per CPU")
+    return wish("cpu_load", load, "off" if full is None else full, busy, "load", "run queue per CPU", above(load, full))
 
 
-def _egress(limit: int | None, sent: int, verdict: Verdict) -> Verdict:
-    """Sealed bytes this client has sent. Spent, the cloud is out for good, even as the only target."""
+def _purse(verdict: Verdict, name: str, value: float | None, limit: float | None, label: str, reason: str) -> Verdict:
+    """What the cloud may cost. Spent, or not known any more, the cloud is out for good, even as the only target."""
+    gone = limit is not None and (value is None or value >= limit)
+    if gone and CLOUD in verdict.allowed:
+        verdict = replace(verdict, constrained=tuple(target for target in verdict.constrained if target != CLOUD))
     shown: Value = "unlimited" if limit is None else limit
-    if limit is None or sent < limit or CLOUD not in verdict.allowed:
-        return verdict.record("budgets", "bytes_sent", sent, shown, "pass", "sealed bytes sent by this client")
-    closed = replace(verdict, constrained=tuple(target for target in verdict.constrained if target != CLOUD))
-    return closed.remove(CLOUD, "egress-spent").record("budgets", "bytes_sent", sent, shown, "veto", "sealed bytes sent by this client")
+    stage: Stage = "budgets"
+    found = Finding(stage, name, value, shown, gone, label if value is not None else "ledger-failed", reason, below(value, limit))
+    return take_away(verdict, CLOUD, found)
 
 
-def _hard(
-    verdict: Verdict, name: str, value: Value, threshold: Value, target: Target, fails: bool | None, label: str, reason: str
-) -> Verdict:
-    """A constraint that removes `target` when it fails, even the last one. A target already gone cannot be vetoed again."""
-    if fails is None:
-        return verdict.record("constraints", name, value, threshold, "unknown", f"{reason}; unknown counts as passed")
-    if not fails or target not in verdict.allowed:
-        return verdict.record("constraints", name, value, threshold, "moot" if fails else "pass", reason)
-    return verdict.remove(target, label).record("constraints", name, value, threshold, "veto", reason)
-
-
-def _prefer_cloud(
-    policy: Policy,
-    verdict: Verdict,
-    stage: Stage,
-    name: str,
-    value: Value,
-    threshold: Value,
-    fails: bool | None,
-    label: str,
-    reason: str,
-) -> Verdict:
-    """A wish to answer in the cloud: removes the edge if the cloud is left; else the edge stays, labelled, or fails when told to."""
-    if fails is None:
-        return verdict.record(stage, name, value, threshold, "unknown", reason)
-    if not fails or LOCAL not in verdict.allowed:
-        return verdict.record(stage, name, value, threshold, "moot" if fails else "pass", reason)
-    if CLOUD in verdict.allowed or (verdict.offline and policy.offline.mode == "fail"):
-        return verdict.remove(LOCAL, label).record(stage, name, value, threshold, "veto", reason)
-    kept = replace(verdict, labels=_with(verdict.labels, label))
-    return kept.record(stage, name, value, threshold, "waived", f"{reason}; kept, there is no other target")
-
-
-def _with(labels: tuple[str, ...], label: str) -> tuple[str, ...]:
-    return labels if label in labels else (*labels, label)
+def _lean(policy: Policy, verdict: Verdict, found: Finding, *, away: str = LOCAL) -> Verdict:
+    """A wish to answer elsewhere. Where the cloud is missing only because it cannot be reached, `offline.mode` may say to fail instead."""
+    target = LOCAL if away == LOCAL else CLOUD
+    return step_back(verdict, target, found, or_fail=target == LOCAL and verdict.offline and policy.offline.mode == "fail")

@@ -45,7 +45,8 @@ def _table(checks: tuple[Check, ...]) -> list[str]:
     lines = []
     for row, check in zip(rows, checks, strict=True):
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append(f"{cells}  → {', '.join(check.allowed_after) or 'nothing'}  ({check.reason})")
+        turned = f"; {check.flip} would turn it" if check.flip else ""
+        lines.append(f"{cells}  → {', '.join(check.allowed_after) or 'nothing'}  ({check.reason}{turned})")
     return lines
 
 

@@ -10,21 +10,23 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from leanto.decision import Target
 from leanto.errors import PolicyError
 from leanto.policy.fields import address, choice, integer, number, option, public_key, text, word_or
+from leanto.policy.overrides import Override, apply
+from leanto.policy.rules import Rule, RuleFault, read_rule
+from leanto.policy.verdict import TARGETS
 
 VERSION = 1
 MAX_BYTES = 1 << 20
-TARGETS: tuple[Target, ...] = get_args(Target)
+MAX_RULES = 32
 SECRET = "secret"
 DEFAULT_CLASSES: Mapping[str, tuple[Target, ...]] = MappingProxyType(
     {"public": ("local", "cloud"), "personal": ("local", "cloud"), SECRET: ("local",)}
@@ -41,6 +43,8 @@ class CloudTarget:
         None, word_or("system", text, None), "PEM file of the roots for TLS; a loopback address is dialled without TLS unless it is given"
     )
     timeout_ms: int = option(10_000, integer(1, 600_000), "longest time for one call to the node")
+    usd_per_million_prompt_tokens: float = option(0.0, number(0, 1e6), "price of what it reads")
+    usd_per_million_answer_tokens: float = option(0.0, number(0, 1e6), "price of what it writes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,16 @@ class Budgets:
     )
     cloud_bytes_per_session: int | None = option(
         None, word_or("unlimited", integer(0, 2**50), None), "sealed bytes one client may send; beyond it, local only"
+    )
+    cloud_bytes_per_day: int | None = option(None, word_or("unlimited", integer(0, 2**50), None), "the same in 24 hours, by the ledger")
+    cloud_calls_per_day: int | None = option(None, word_or("unlimited", integer(0, 2**31), None), "calls of the cloud in 24 hours")
+    cloud_usd_per_day: float | None = option(
+        None, word_or("unlimited", number(0, 1e9), None), "price of its tokens in 24 hours, by the target's prices"
+    )
+    local_joules_per_day: float | None = option(
+        None,
+        word_or("unlimited", number(0, 1e12), None),
+        "energy of the edge in 24 hours; beyond it, no local generation if the cloud may answer",
     )
 
 
@@ -106,7 +120,7 @@ class Offline:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """What may be answered where, and when to lean. `origin` is the file it came from; `hash` depends on the meaning alone."""
 
@@ -116,9 +130,10 @@ class Policy:
     quality: Quality = field(default_factory=Quality)
     handoff: Handoff = field(default_factory=Handoff)
     offline: Offline = field(default_factory=Offline)
+    rules: tuple[Rule, ...] = ()
     origin: str = "default"
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 over the canonical JSON of every value, defaults included."""
         return _hash(self)
@@ -129,7 +144,8 @@ class Policy:
         classes = {name: list(targets) for name, targets in self.privacy.classes.items()}
         cloud = asdict(self.cloud) if self.cloud else None
         privacy = {"default": self.privacy.default, "classes": classes}
-        return {"version": VERSION, "targets": {"cloud": cloud}, "privacy": privacy, **plain}
+        rules = [rule.to_dict() for rule in self.rules]
+        return {"version": VERSION, "targets": {"cloud": cloud}, "privacy": privacy, **plain, "rules": rules}
 
 
 @cache
@@ -143,25 +159,8 @@ def default_text() -> str:
     return resources.files("leanto.policy").joinpath("default.toml").read_text(encoding="utf-8")
 
 
-def load_policy(path: str | Path) -> Policy:
-    """The policy in the TOML file at `path`. Raises PolicyError with file and line."""
-    file = str(path)
-    try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise PolicyError(f"cannot be read: {error.strerror or error}; give the path of a policy file", file=file) from None
-    if len(data) > MAX_BYTES:
-        raise PolicyError(f"is larger than {MAX_BYTES} bytes; a policy is a short TOML file", file=file)
-    try:
-        return parse_policy(data.decode("utf-8"), origin=file)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PolicyError("is not valid UTF-8; save it as UTF-8 text", file=file, line=line) from None
-
-
-def parse_policy(source: str, *, origin: str = "policy") -> Policy:
-    """The policy written in `source`. Raises PolicyError with the line where one is known."""
+def parse_policy(source: str, *, origin: str = "policy", overrides: Sequence[Override] = ()) -> Policy:
+    """The policy written in `source`, with some values from elsewhere. Raises PolicyError with the line where one is known."""
     try:
         document = tomllib.loads(source)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -169,7 +168,8 @@ def parse_policy(source: str, *, origin: str = "policy") -> Policy:
         line = int(found[1]) if found else len(source.splitlines()) if "at end of document" in str(error) else None
         message = re.sub(r"\s*\(at .*\)$", "", str(error)) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
         raise PolicyError(f"not TOML: {message}", file=origin, line=line) from None
-    return _Reader(source, origin).policy(document)
+    apply(document, overrides)
+    return _Reader(source, origin, {override.path: override.origin for override in overrides}).policy(document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +178,10 @@ class _Reader:
 
     source: str
     origin: str
+    overridden: Mapping[tuple[str, ...], str]
 
     def policy(self, document: dict[str, Any]) -> Policy:
-        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline"))
+        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline", "rules"))
         if type(document.get("version")) is not int or document["version"] != VERSION:
             raise self.error(("version",), f"expected version = {VERSION} at the top, the only one this release reads")
         targets = self.table(document, (), "targets")
@@ -195,6 +196,7 @@ class _Reader:
             quality=Quality(threshold),
             handoff=self.record(Handoff, document, (), "handoff"),
             offline=self.record(Offline, document, (), "offline"),
+            rules=self.rules(document.get("rules", [])),
             origin=self.origin,
         )
 
@@ -220,6 +222,20 @@ class _Reader:
         if not known or not value:
             raise self.error(("privacy", "classes", name), f'privacy.classes.{name}: expected a list of "local" and "cloud"')
         return tuple(target for target in TARGETS if target in value)
+
+    def rules(self, written: Any) -> tuple[Rule, ...]:
+        if not isinstance(written, list) or not all(isinstance(entry, dict) for entry in written):
+            raise self.error(("rules",), "rules: expected tables, each written [[rules]]")
+        if len(written) > MAX_RULES:
+            raise self.error(("rules",), f"there are {len(written)} rules; at most {MAX_RULES} are decided in time")
+        rules: list[Rule] = []
+        for entry in written:
+            try:
+                rules.append(read_rule(entry, rules))
+            except RuleFault as fault:
+                message = f"rules[{len(rules)}].{fault.key} {fault}"
+                raise self.error(("rules", fault.key), message, entry=len(rules)) from None
+        return tuple(rules)
 
     def record(self, kind: type[Any], parent: dict[str, Any], path: tuple[str, ...], name: str) -> Any:
         """The dataclass `kind` from the table `name`, each value through its field's reader."""
@@ -248,24 +264,51 @@ class _Reader:
                 where = f"[{'.'.join(path)}]" if path else "the top level"
                 raise self.error((*path, key), f"unknown name {_short(key)} in {where}; {hint}allowed: {', '.join(allowed)}")
 
-    def error(self, path: tuple[str, ...], message: str) -> PolicyError:
-        return PolicyError(message, file=self.origin, line=_line(self.source, path))
+    def error(self, path: tuple[str, ...], message: str, *, entry: int = 0) -> PolicyError:
+        elsewhere = next((origin for name, origin in self.overridden.items() if name[: len(path)] == path), None)
+        if elsewhere is not None:
+            return PolicyError(message, file=elsewhere)
+        return PolicyError(message, file=self.origin, line=_line(self.source, path, entry))
 
 
-def _line(source: str, path: tuple[str, ...]) -> int | None:
-    """The line (from 1) where the name `path` is written, or that of the nearest table around it. For messages only."""
+def origins(source: str, policy: Policy, overrides: Sequence[Override] = ()) -> dict[str, tuple[Any, str]]:
+    """Every value of a policy by its dotted name, and where it comes from: "default", "FILE:LINE" or an override's origin."""
+    found: dict[str, tuple[Any, str]] = {}
+    overridden = {override.path: override.origin for override in overrides}
+
+    def walk(path: tuple[str, ...], value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for name, part in value.items():
+                walk((*path, name), part)
+            return
+        line = _line(source, path, exact=True)
+        written = "default" if line is None or policy.origin == "default" else f"{policy.origin}:{line}"
+        found[".".join(path)] = (value, overridden.get(path, written))
+
+    walk((), policy.to_dict())
+    return found
+
+
+def _line(source: str, path: tuple[str, ...], entry: int = 0, *, exact: bool = False) -> int | None:
+    """The line (from 1) where the name `path` is written, or that of the nearest table around it: of the tables written [[so]] the one
+    with the number `entry`. For messages only.
+    """
     best: tuple[int, int] | None = None
+    entries = -1
     table: tuple[str, ...] = ()
     for number_, line in enumerate(source.splitlines(), start=1):
         if header := re.match(r"\s*\[+\s*([^\[\]]+?)\s*\]", line):
             table = here = _dotted(header[1])
+            entries += line.lstrip().startswith("[[") and here == path[: len(here)]
         elif key := re.match(r"\s*([\w\"'.\s-]+?)\s*=", line):
             here = (*table, *_dotted(key[1]))
         else:
             continue
-        if here and here == path[: len(here)] and (best is None or len(here) > best[0]):
+        if entries > entry:
+            break
+        if entries in (-1, entry) and here and here == path[: len(here)] and (best is None or len(here) > best[0]):
             best = (len(here), number_)
-    return best[1] if best else None
+    return best[1] if best and (not exact or best[0] == len(path)) else None
 
 
 def _dotted(name: str) -> tuple[str, ...]:

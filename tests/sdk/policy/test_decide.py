@@ -10,7 +10,7 @@ import strategies
 from leanto import Policy, Snapshot
 from leanto.policy import (
     Facts,
-    Ledger,
+    Spent,
     Verdict,
     after_fault,
     decide,
@@ -28,7 +28,7 @@ FINE = Snapshot(80.0, True, 0.2, 10**9, 40.0, "up")
 
 
 def verdict(facts: Facts = FACTS, snapshot: Snapshot = FINE, policy: Policy | None = None, sent: int = 0) -> Verdict:
-    return decide(policy or Policy(), facts, snapshot, Ledger(sent))
+    return decide(policy or Policy(), facts, snapshot, Spent(sent))
 
 
 def assert_only_narrows(found: Verdict) -> None:
@@ -43,9 +43,9 @@ def assert_only_narrows(found: Verdict) -> None:
     assert set(found.allowed) <= set(found.constrained)
 
 
-@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.ledgers)
-def test_a_stage_never_allows_what_an_earlier_one_removed(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger) -> None:
-    assert_only_narrows(decide(policy, facts, snapshot, ledger))
+@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings)
+def test_a_stage_never_allows_what_an_earlier_one_removed(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> None:
+    assert_only_narrows(decide(policy, facts, snapshot, spent))
 
 
 judgements = st.lists(
@@ -63,11 +63,11 @@ judgements = st.lists(
 
 
 @settings(max_examples=300)
-@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.ledgers, judgements)
+@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings, judgements)
 def test_a_private_request_never_allows_the_cloud_whatever_else_happens(
-    policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger, steps: list[tuple[str, float | bool | None]]
+    policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, steps: list[tuple[str, float | bool | None]]
 ) -> None:
-    found = decide(policy, replace(facts, privacy="secret"), snapshot, ledger)
+    found = decide(policy, replace(facts, privacy="secret"), snapshot, spent)
     for name, value in steps:
         found = _apply(policy, found, facts.task, name, value)
     assert "cloud" not in found.constrained
@@ -75,11 +75,11 @@ def test_a_private_request_never_allows_the_cloud_whatever_else_happens(
 
 
 @settings(max_examples=300)
-@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.ledgers, judgements)
+@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings, judgements)
 def test_no_sequence_of_judgements_and_faults_widens_what_the_constraints_left(
-    policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger, steps: list[tuple[str, float | bool | None]]
+    policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, steps: list[tuple[str, float | bool | None]]
 ) -> None:
-    found = decide(policy, facts, snapshot, ledger)
+    found = decide(policy, facts, snapshot, spent)
     before = found.constrained
     for name, value in steps:
         found = _apply(policy, found, facts.task, name, value)

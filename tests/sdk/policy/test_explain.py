@@ -6,17 +6,17 @@ from hypothesis import given
 
 import strategies
 from leanto import Decision, Policy, Snapshot
-from leanto.policy import Facts, Ledger, decide
+from leanto.policy import Facts, Spent, decide
 
 
-def decision(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger) -> Decision:
-    found = decide(policy, facts, snapshot, ledger)
+def decision(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Decision:
+    found = decide(policy, facts, snapshot, spent)
     return Decision("r1", policy.hash, "e", None, facts.task, facts.privacy, snapshot, found.checks, found.start or "none", found.labels)
 
 
-@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.ledgers)
-def test_every_check_is_one_line_with_its_verdict(policy: Policy, facts: Facts, snapshot: Snapshot, ledger: Ledger) -> None:
-    found = decision(policy, facts, snapshot, ledger)
+@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings)
+def test_every_check_is_one_line_with_its_verdict(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> None:
+    found = decision(policy, facts, snapshot, spent)
     lines = found.explain().splitlines()
     for check in found.checks:
         assert any(check.name in line and check.stage in line for line in lines)
@@ -25,14 +25,14 @@ def test_every_check_is_one_line_with_its_verdict(policy: Policy, facts: Facts, 
 
 def test_the_first_veto_and_the_device_are_named() -> None:
     facts = Facts("call", "personal", 5, ("call",), 64, cloud_configured=True)
-    text = decision(Policy(), facts, Snapshot(9.0, False, 0.5, 2**30, None, "up"), Ledger()).explain()
+    text = decision(Policy(), facts, Snapshot(9.0, False, 0.5, 2**30, None, "up"), Spent()).explain()
     assert "battery 9% unplugged, load 0.50, memory 1024 MiB free, temperature unknown, link up" in text
     assert "because battery  (first veto: budgets.battery_percent)" in text
 
 
 def test_cost_and_confidence_are_told_once_there_are_any() -> None:
     facts = Facts("call", "personal", 5, ("call",), 64, cloud_configured=True)
-    done = replace(decision(Policy(), facts, Snapshot(), Ledger()), total_ms=12.0, confidence=0.5, local_tokens=3)
+    done = replace(decision(Policy(), facts, Snapshot(), Spent()), total_ms=12.0, confidence=0.5, local_tokens=3)
     text = done.explain()
     assert "confident 0.500 (uncalibrated mean token probability)" in text
     assert "12.0 ms, tokens 3 local, 0 cloud, 0 wasted, 0 bytes sent, energy n/a" in text

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import strategies
+from leanto import Client, Decision, Policy, Snapshot, parse_policy
+from leanto.cli import main
+from leanto.errors import UserError
+from leanto.policy import Facts, Spent, decide, judge_answer
+from leanto.policy.claims import read_claim
+from leanto.policy.replay import Logged, read_log, replay, route_under
+
+FACTS = Facts("call", "personal", 8, ("call", "text"), 256, cloud_configured=True)
+FINE = Snapshot(80.0, True, 0.2, 10**9, 40.0, "up")
+
+
+def line(route: str = "local", confidence: float | None = 0.9, **more: Any) -> Logged:
+    values: dict[str, Any] = {
+        "facts": FACTS, "spent": Spent(), "snapshot": FINE, "calibrated": True, "artifact_threshold": 0.5, "lowest": None, "window": None,
+        "total_ms": 10.0, "energy_j": 1.0, "usd": 0.0, "bytes_sent": 0,
+    }  # fmt: skip
+    return Logged(route=route, confidence=confidence, **{**values, **more})
+
+
+LOG = [line(), line(confidence=0.6), line("cloud", None, total_ms=100.0, usd=0.01, bytes_sent=500, energy_j=0.1)]
+
+
+def threshold(value: float) -> Policy:
+    return parse_policy(f"version = 1\n[quality.confidence_threshold]\ncall = {value}\n")
+
+
+def test_a_log_under_a_policy_like_its_own_costs_what_it_cost() -> None:
+    found = replay(LOG[:2], Policy())
+    assert found.before == found.after
+    assert (found.before.local_share, found.before.p50_ms, found.before.p95_ms, found.before.joules) == (1.0, 10.0, 10.0, 2.0)
+    assert found.before.risk == pytest.approx(0.25)
+    assert found.moved == found.after.estimated == 0
+
+
+def test_a_stricter_threshold_leans_and_pays() -> None:
+    found = replay(LOG, threshold(0.7)).after
+    assert found.local_share == pytest.approx(2 / 3)  # the one that had gone to the cloud starts on the edge, and nothing says it is bad
+    assert found.p95_ms == 110.0
+    assert found.usd == pytest.approx(0.01)
+    assert found.risk == pytest.approx(0.1)
+    assert found.estimated == 2
+
+
+def test_a_policy_that_leaves_nothing_is_seen() -> None:
+    found = replay(
+        LOG, parse_policy('version = 1\n[[rules]]\nname = "no"\nif = "true"\nallow = ["cloud"]\n[privacy.classes]\npersonal = ["local"]\n')
+    )
+    assert found.after.unanswered == 3
+    assert found.after.risk is None
+
+
+def test_evidence_of_the_stream_counts_only_for_its_own_window() -> None:
+    doubtful = line(lowest=-3.0, window=16)
+    assert route_under(Policy(), doubtful) == "local→cloud"
+    assert route_under(parse_policy("version = 1\n[handoff]\nwindow = 8\n"), doubtful) == "local"
+
+
+@settings(max_examples=150, deadline=None)
+@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings, st.floats(0, 1))
+def test_the_route_is_what_the_decision_would_be(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, confidence: float) -> None:
+    route = route_under(policy, line(facts=facts, snapshot=snapshot, spent=spent, confidence=confidence))
+    verdict = decide(policy, facts, snapshot, spent)
+    if facts.privacy == "secret":
+        assert "cloud" not in route
+    if verdict.start != "local":
+        assert route == (verdict.start or "none")
+    elif policy.handoff.max_switches:
+        start = judge_answer(policy, verdict, facts.task, confidence, 0.5).start
+        assert route == {"local": "local", "cloud": "local→cloud", None: "none"}[start]
+
+
+def test_what_a_client_writes_can_be_replayed(tmp_path: Path) -> None:
+    with Client(log=tmp_path / "log") as client:
+        routes = [client.ask(prompt).route for prompt in ("wake me up at six", "play some jazz", "what is the weather")]
+        client.ask("once upon a time", task="text", max_tokens=20)
+    log, skipped = read_log(tmp_path / "log")
+    assert skipped == 0
+    assert [entry.route for entry in log[:3]] == routes
+    assert replay(log, Policy()).moved == 0
+    assert log[3].lowest is None  # nobody watched: there was no cloud to turn to
+
+
+def test_lines_that_say_too_little_are_counted(tmp_path: Path) -> None:
+    decision = Decision("r", "p", "e", None, "call", "personal", FINE, (), "local", (), FACTS, Spent())
+    path = tmp_path / "log"
+    old = {key: value for key, value in decision.to_dict().items() if key != "facts"}
+    path.write_text(
+        "\n".join(
+            [
+                json.dumps(decision.to_dict()),
+                json.dumps(old),
+                "{",
+                "[1]",
+                "[" * 10_000,
+                "\udcff".encode("utf-8", "surrogateescape").decode("latin1"),
+            ]
+        )
+    )
+    log, skipped = read_log(path)
+    assert (len(log), skipped) == (1, 5)
+    assert log[0].facts == FACTS
+
+
+def test_an_empty_or_missing_log_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no decision"):
+        replay([], Policy())
+    with pytest.raises(UserError, match="cannot be read"):
+        read_log(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("p95_ms <= 1.1x", False),
+        ("p95_ms<=2x", True),
+        ("local_share >= 0.5", True),
+        ("usd < 0.01", False),
+        ("usd <= 0.01", True),
+        ("risk > 0", False),
+    ],
+)
+def test_a_claim_gates(text: str, holds: bool) -> None:
+    before = {"p95_ms": 100.0, "local_share": 1.0, "usd": 0.0, "risk": None}
+    after = {"p95_ms": 150.0, "local_share": 0.5, "usd": 0.01, "risk": None}
+    assert read_claim(text).holds(before, after) is holds
+
+
+@pytest.mark.parametrize("text", ["", "p95_ms", "p95 < 1", "p95_ms = 1", "p95_ms < x", "p95_ms < 1..2", "p95_ms < 1 y"])
+def test_a_claim_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--require"):
+        read_claim(text)
+
+
+def test_the_command_gates_a_ci(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = tmp_path / "p.toml"
+    policy.write_text("version = 1\n")
+    with Client(log=tmp_path / "log") as client:
+        client.ask("wake me up at six")
+    arguments = ["policy", "replay", str(tmp_path / "log"), "--policy", str(policy)]
+    assert main([*arguments, "--require", "local_share >= 1x"]) == 0
+    assert "local_share" in capsys.readouterr().out
+    assert main([*arguments, "--json", "--require", "local_share > 1"]) == 1
+    out = capsys.readouterr()
+    assert json.loads(out.out)["broken"] == ["local_share > 1"]
+    assert "does not hold: local_share > 1" in out.err
