@@ -82,15 +82,15 @@ def random_matrices(kind: str = "trellis", bits: int = 2, rank: int = 0, config:
 def random_tensors(matrices: dict[str, MatrixSpec], config: dict[str, Any] = CONFIG, seed: int = 0) -> dict[str, NDArray[Any]]:
     """Valid random tensors for those specs."""
     random = np.random.default_rng(seed)
-    bits_of = {name: matrix.bits for name, matrix in matrices.items()}
     tensors: dict[str, NDArray[Any]] = {}
     for name, spec in expected_tensors(tiny_shape(config), matrices).items():
         module, _, part = name.rpartition(".")
         if part == "tables":
-            tensors[name] = tables(bits_of[module])
-        elif part == "codes":
-            dtype = np.uint8 if "U8" in spec.dtypes else np.int8
-            tensors[name] = random.integers(-127, 128, spec.shape).astype(dtype)
+            tensors[name] = tables(matrices[module].bits, kind=matrices[module].kind)
+        elif part == "factor_tables":
+            tensors[name] = tables(4)
+        elif spec.dtypes & {"U8", "I8"}:
+            tensors[name] = random.integers(-127, 128, spec.shape).astype(np.uint8 if "U8" in spec.dtypes else np.int8)
         elif part == "weight":
             tensors[name] = random.uniform(0.5, 1.5, spec.shape).astype(np.float32)
         else:

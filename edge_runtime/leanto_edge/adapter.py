@@ -103,7 +103,7 @@ def write_adapter(
 def read_adapter(path: str | Path, artifact: Artifact) -> Adapter:
     """The adapter in the file `path`, verified whole and as one of `artifact`. Raises AdapterError."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, for a path that cannot be looked at
         raise AdapterError(path, "is not a file; check the path, or make an adapter with `leanto adapt`")
     try:
         file = TensorFile(path)

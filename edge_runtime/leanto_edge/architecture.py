@@ -98,8 +98,9 @@ class ModelShape:
         }
 
     def _check(self, file: Path) -> None:
-        sizes = (self.hidden_size, self.intermediate_size, self.num_heads, self.num_kv_heads, self.head_dim)
-        if min(*sizes, self.vocab_size, self.context_length) < 1 or max(*sizes, self.vocab_size, self.context_length) > 1 << 24:
+        sizes = (self.hidden_size, self.num_heads, self.num_kv_heads, self.head_dim, self.vocab_size, self.context_length)
+        fused = ((self.num_heads + 2 * self.num_kv_heads) * self.head_dim, 2 * self.intermediate_size)  # rows of the widest matrices
+        if min(*sizes, *fused) < 1 or max(*sizes, *fused) >= 1 << 24:
             raise ArtifactError(file, "a size is out of range; fetch the artifact again")
         if self.bos_id is not None and not 0 <= self.bos_id < self.vocab_size:
             raise ArtifactError(file, "bos_token_id is outside the vocabulary; fetch the artifact again")

@@ -60,9 +60,12 @@ def read_artifact(path: str | Path) -> Artifact:
     Raises ArtifactError, or UnsupportedModelError for sound files that this version cannot run.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise ArtifactError(path, "is not a model directory; check the path, or make one with `leanto compress`")
-    return _read_compressed(path) if (path / MANIFEST).exists() else _read_plain(path)
+    try:
+        if not path.is_dir():
+            raise ArtifactError(path, "is not a model directory; check the path, or make one with `leanto compress`")
+        return _read_compressed(path) if (path / MANIFEST).exists() else _read_plain(path)
+    except OSError as error:
+        raise ArtifactError(path, f"cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
 def write_artifact(
@@ -194,7 +197,7 @@ def _check_values(path: Path, name: str, tensor: Array) -> None:
         raise ArtifactError(path, f"holds a number in {name} that is not finite; {AGAIN}")
     if tensor.dtype == np.int8 and tensor.size and tensor.min() == -128:
         raise ArtifactError(path, f"holds -128 in {name}, which is no code; {AGAIN}")
-    if name.endswith(".tables") and np.abs(np.add.outer(tensor[0].astype(int), tensor[1].astype(int))).max() > 127:
+    if name.endswith("tables") and np.abs(np.add.outer(tensor[0].astype(int), tensor[1].astype(int))).max() > 127:
         raise ArtifactError(path, f"holds tables in {name} whose sums leave [-127, 127]; {AGAIN}")
 
 

@@ -25,7 +25,7 @@ from leanto_edge.calls import CallConstraint, CallForm, CallSchema, normalise
 from leanto_edge.drafts import NgramDraft
 from leanto_edge.errors import AdapterError, ArtifactError, PromptError
 from leanto_edge.generation import Completion, FinishReason, GenerationRequest, Task, Token
-from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json
+from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json, read_small
 from leanto_edge.session import Memory, Session
 from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer, begins_with_bos
 from leanto_kernels import Cache, Model
@@ -60,7 +60,11 @@ class ModelInfo:
 
 
 class Engine:
-    """A loaded model. Thread-safe: any number of generations may run at once, each with its own cache."""
+    """A loaded model. Thread-safe: any number of generations may run at once, each with its own cache.
+
+    A forked child may go on with it, and with any generation that no thread of the parent was in the middle of. An interrupt (a signal's
+    handler that raises) ends a generation at its next token, or once its prompt is read, and leaves the engine as it was.
+    """
 
     def __init__(
         self, artifact: Artifact, *, threads: int | None = None, adapter: Adapter | None = None, kv_cache: KeyValues = "float16"
@@ -83,9 +87,9 @@ class Engine:
         self._threads = threads or (1 if self.info.parameters < SMALL_MODEL else available_cpus())
 
     def generate(self, request: GenerationRequest, memory: Memory | None = None) -> Iterator[Token]:
-        """Tokens as they are made; closing the iterator stops the work. Raises PromptError before the first token.
+        """Tokens as they are made, at most to the end of the context; closing the iterator stops the work.
 
-        `memory` is a session's: see `session`.
+        Raises PromptError before the first token. `memory` is a session's: see `session`.
         """
         if request.task == "call":
             return self._call(request, memory)
@@ -101,8 +105,10 @@ class Engine:
         return Session(self)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Logits (n, vocab) float32 after each of `ids` (n,), BOS included by the caller."""
+        """Logits (n, vocab) float32 after each of `ids` (n,), BOS included by the caller. Raises PromptError."""
         self._check_length(len(ids), 0)
+        if not 0 <= min(ids) <= max(ids) < self.info.vocab_size:
+            raise PromptError(f"an id is outside the vocabulary of {self.info.vocab_size}; give ids that the tokenizer made")
         return self.model.logits(self.model.new_cache(len(ids), self._kv_cache), np.asarray(ids, np.int32), self._threads)
 
     def _text(self, request: GenerationRequest, memory: Memory | None) -> Iterator[Token]:
@@ -131,15 +137,17 @@ class Engine:
         if form is None:
             raise PromptError(f"the model {self.info.name} has no call schema; use task 'text'")
         self._check_text(normalise(request.prompt))
-        ids = form.prompt(request.prompt)
-        constraint = form.constraint(request.prompt)
+        with self.tokenizer.guarded():
+            ids = form.prompt(request.prompt)
+            constraint = form.constraint(request.prompt)
         budget = self._check_length(len(ids), request.sampling.max_tokens)
 
         def stream() -> Iterator[Token]:
             made: list[int] = []
             for token, logprob, margin, entropy, top in self._steps(list(ids), request, budget, memory, constraint):
                 made.append(token)
-                text = form.decode(made).to_json() if constraint.done else ""
+                with self.tokenizer.guarded():
+                    text = form.decode(made).to_json() if constraint.done else ""
                 reason: FinishReason | None = "stop" if constraint.done else "length" if len(made) == budget else None
                 yield Token(token, text, logprob, margin, entropy, reason, tuple(top))
                 if reason is not None:
@@ -242,8 +250,9 @@ class Engine:
             return None
         path = artifact.path / "calls.json"
         try:
-            schema = CallSchema.from_json(path.read_text(encoding="utf-8"))
-            form = CallForm(schema, self.tokenizer.raw)
+            schema = CallSchema.from_json(read_small(path).decode())
+            with self.tokenizer.guarded():
+                form = CallForm(schema, self.tokenizer.raw)
         except ValueError as error:
             raise ArtifactError(path, f"{error}; fetch the artifact again") from None
         try:

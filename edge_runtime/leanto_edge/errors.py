@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONGEST_LINE = 500  # characters
+
 
 class EdgeError(Exception):
     """Anything that leanto_edge raises on purpose."""
@@ -21,7 +23,7 @@ class ArtifactError(EdgeError):
     """The artifact at `path` cannot be used."""
 
     def __init__(self, path: str | Path, message: str) -> None:
-        super().__init__(f"{path}: {message}")
+        super().__init__(f"{path}: {_one_line(message)}")
         self.path = Path(path)
 
 
@@ -39,3 +41,10 @@ class AdapterError(ArtifactError):
 
 class PromptError(EdgeError):
     """The prompt or the request cannot be run as it stands."""
+
+
+def _one_line(message: str) -> str:
+    """`message`, which may quote a hostile file, fit to be printed: its beginning and its end, all printable."""
+    if len(message) > _LONGEST_LINE:
+        message = f"{message[: _LONGEST_LINE // 2]} … {message[-_LONGEST_LINE // 2 :]}"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)

@@ -26,7 +26,7 @@ OPTIONAL_FILES = (TOKENIZER_CONFIG, "special_tokens_map.json", "generation_confi
 DERIVED = ("format", "build_hash", "parameters", "stored_bytes", "bits_per_weight", "files")  # follow from the files
 
 AGAIN = "fetch the artifact again"
-_JSON_LIMIT_BYTES = 16 << 20
+_SMALL_BYTES = 16 << 20  # more than any JSON file of an artifact needs, and many times that in memory
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "name": str,
@@ -105,15 +105,23 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of at most 16 MiB. Raises ArtifactError."""
-    if _regular(path).st_size > _JSON_LIMIT_BYTES:
-        raise ArtifactError(path, f"is larger than {_JSON_LIMIT_BYTES >> 20} MiB; {AGAIN}")
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        value = json.loads(read_small(path))
+    except (ValueError, RecursionError):
         raise ArtifactError(path, f"is not readable JSON; {AGAIN}") from None
     if not isinstance(value, dict):
         raise ArtifactError(path, f"is not a JSON object; {AGAIN}")
     return value
+
+
+def read_small(path: Path) -> bytes:
+    """The content of a plain file of at most 16 MiB. Raises ArtifactError."""
+    if _regular(path).st_size > _SMALL_BYTES:
+        raise ArtifactError(path, f"is larger than {_SMALL_BYTES >> 20} MiB; {AGAIN}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(path, f"cannot be read ({error.strerror}); {AGAIN}") from None
 
 
 def as_json(value: object) -> bytes:

@@ -30,6 +30,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "I8": np.dtype("i1"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
+_HEADER_LIMIT_BYTES = 16 << 20  # of JSON, which takes many times its size in memory
 LINE = 64  # bytes: a vector that crosses a cache line takes two loads
 _TRUNCATED = "is truncated or not a safetensors file; fetch it again"
 
@@ -41,11 +42,16 @@ class TensorFile(Mapping[str, Array]):
         self.path = path
         data = _map(path)
         header, start = _header(path, data)
+        if not all(isinstance(entry, dict) for entry in header.values()):  # the library reads one written as a list, too
+            raise ArtifactError(path, _TRUNCATED)
         self.dtypes: dict[str, str] = {name: entry["dtype"] for name, entry in header.items()}
         unknown = sorted(set(self.dtypes.values()) - set(_DTYPES))
         if unknown:
             raise ArtifactError(path, f"holds tensors of type {unknown[0]}; F32, F16, BF16, U8 and I8 are supported")
-        self._views = {name: _view(data, start, entry) for name, entry in header.items()}
+        try:
+            self._views = {name: _view(data, start, entry) for name, entry in header.items()}
+        except ValueError:  # a tensor of no elements may have any shape in the file, but not in memory
+            raise ArtifactError(path, "holds a tensor with too many or too large dimensions; fetch it again") from None
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
@@ -98,12 +104,14 @@ def _map(path: Path) -> mmap.mmap:
 
 def _header(path: Path, data: mmap.mmap) -> tuple[dict[str, dict[str, Any]], int]:
     """The entries of the header and where the data starts, after the library has checked that they agree with the file."""
+    size = int.from_bytes(data[:8], "little")
+    if size > _HEADER_LIMIT_BYTES:
+        raise ArtifactError(path, f"has a header of over {_HEADER_LIMIT_BYTES >> 20} MiB; fetch it again")
     try:
         with safe_open(path, framework="numpy"):
             pass
     except (SafetensorError, OSError):
         raise ArtifactError(path, _TRUNCATED) from None
-    size = int.from_bytes(data[:8], "little")
     header: dict[str, dict[str, Any]] = json.loads(data[8 : 8 + size])
     header.pop("__metadata__", None)
     return header, 8 + size

@@ -5,7 +5,8 @@ Wraps a Hugging Face `tokenizer.json`. A user's text is never parsed as special 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,29 @@ def begins_with_bos(settings: Mapping[str, Any]) -> bool:
 
 
 class Tokenizer:
-    """A `tokenizer.json` with its BOS id (None: the model has none)."""
+    """A `tokenizer.json` with its BOS id (None: the model has none). Raises ArtifactError for a file that it cannot work with, be it
+    only when a text shows that."""
 
     def __init__(self, path: Path, bos_id: int | None) -> None:
-        try:
+        self._path = path
+        with self.guarded():
             self.raw = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception for every fault of the file
-            raise ArtifactError(path, f"is not a readable tokenizer ({error}); fetch the artifact again") from None
         self.raw.no_truncation()
         self.raw.no_padding()
         self.raw.encode_special_tokens = True
         self.bos_id = bos_id
 
-    @property
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Around calls of `raw`, which raises bare Exception for faults of the file and panics on those that it did not think of."""
+        try:
+            yield
+        except BaseException as error:
+            if type(error) is not Exception and type(error).__name__ != "PanicException":
+                raise
+            raise ArtifactError(self._path, f"is not a usable tokenizer ({error}); fetch the artifact again") from None
+
+    @cached_property
     def vocab_size(self) -> int:
         """The highest token id plus one, special tokens included."""
         return 1 + max(self.raw.get_vocab(with_added_tokens=True).values(), default=-1)
@@ -57,14 +68,18 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` with BOS in front, special tokens in the text taken as plain text."""
-        ids: list[int] = self.raw.encode(text).ids
+        with self.guarded():
+            ids: list[int] = self.raw.encode(text).ids
+        if max(ids, default=0) >= self.vocab_size:
+            raise ArtifactError(self._path, f"puts the token {max(ids)} into texts, which is none; fetch the artifact again")
         if self.bos_id is not None and ids[:1] != [self.bos_id]:
             ids.insert(0, self.bos_id)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids` without special tokens."""
-        return self.raw.decode(list(ids), skip_special_tokens=True)
+        with self.guarded():
+            return self.raw.decode(list(ids), skip_special_tokens=True)
 
 
 class StreamDecoder:

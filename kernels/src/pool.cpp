@@ -1,10 +1,15 @@
 // Workers spin briefly for the next loop, then sleep on a futex. The caller never waits for a worker that has not joined its loop, so
-// a busy machine costs at most one chunk, and a forked child (which has no workers) still finishes.
+// a busy machine costs at most one chunk. A forked child starts with a pool that has no workers yet, whatever they were doing.
 #include "pool.h"
 
 #include <algorithm>
+#include <new>
 #include <system_error>
 #include <thread>
+
+#if __has_include(<pthread.h>)
+#include <pthread.h>
+#endif
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -14,6 +19,17 @@ namespace leanto {
 namespace {
 
 constexpr int kSpins = 2000;
+
+alignas(Pool) std::byte place[sizeof(Pool)];
+
+Pool* make_shared() {
+#if __has_include(<pthread.h>)
+    pthread_atfork(nullptr, nullptr, [] { new (place) Pool; });  // the child has a copy of the workers' state, but not the workers
+#endif
+    return new (place) Pool;
+}
+
+Pool* const pool = make_shared();  // before anyone can fork in the middle of it; never destroyed: its workers outlive static destructors
 
 void pause() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -27,10 +43,7 @@ void pause() {
 
 }  // namespace
 
-Pool& Pool::shared() {
-    static Pool* pool = new Pool;  // never destroyed: its workers outlive static destructors
-    return *pool;
-}
+Pool& Pool::shared() { return *pool; }
 
 void Pool::run_shared(int threads, size_t count, size_t chunk, Call call, const void* body) {
     threads = std::min(threads, kMaxThreads);

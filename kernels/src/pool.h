@@ -1,4 +1,5 @@
 // A small persistent thread pool for loops over rows. One loop runs at a time; a caller that finds the pool busy does its loop alone.
+// Threads do not survive a fork: the child's pool starts its own.
 #pragma once
 
 #include <atomic>

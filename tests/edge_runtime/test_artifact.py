@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from artifacts import CONFIG, byte_tokenizer, dense_weights, random_matrices, random_tensors, write_plain, write_tiny
-from leanto_edge import ArtifactError, UnsupportedModelError
+from leanto_edge import AdapterError, ArtifactError, UnsupportedModelError
+from leanto_edge.adapter import read_adapter
 from leanto_edge.artifact import annotate_artifact, read_artifact, write_artifact
 from leanto_edge.manifest import build_hash_of, fingerprint
 
@@ -137,6 +139,14 @@ def test_tensors_at_odd_offsets_are_read(copied: Path) -> None:
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     assert "not a model directory" in refusal(tmp_path / "nowhere")
+
+
+def test_a_path_that_the_system_refuses_to_look_at_is_refused(copied: Path) -> None:
+    endless = Path("x" * 5000)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_artifact(endless)
+    with pytest.raises(AdapterError, match="is not a file"):
+        read_adapter(endless, read_artifact(copied))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
@@ -303,6 +313,33 @@ def test_tables_that_overflow_are_refused(tmp_path: Path) -> None:
     tensors["model.embed_tokens.tables"] = np.full((2, 16), 100, np.int8)
     with pytest.raises(ArtifactError, match="leave"):
         write_artifact(tmp_path / "a", CONFIG, matrices, tensors, {"tokenizer.json": byte_tokenizer()}, {})
+
+
+def test_factor_tables_that_overflow_are_refused(tmp_path: Path) -> None:
+    specs = {name: replace(spec, rank=8, factor_bits=4) for name, spec in random_matrices().items()}
+    tensors = random_tensors(specs)
+    tensors["model.layers.1.mlp.up_proj.factor_tables"] = np.full((2, 16), 100, np.int8)
+    with pytest.raises(ArtifactError, match=r"up_proj\.factor_tables whose sums leave"):
+        write_artifact(tmp_path / "a", CONFIG, specs, tensors, {"tokenizer.json": byte_tokenizer()}, {})
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"num_attention_heads": 1 << 20, "head_dim": 64}, {"intermediate_size": 1 << 23}, {"vocab_size": 1 << 24}]
+)
+def test_a_plain_folder_with_a_matrix_wider_than_any_is_refused(tmp_path: Path, sizes: dict[str, int]) -> None:
+    path = write_plain(tmp_path / "plain")
+    (path / "config.json").write_text(json.dumps({**CONFIG, **sizes}))
+    assert "a size is out of range" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "x" * 5000, "\x1b[2J"])
+def test_a_refusal_is_one_short_line_whatever_the_file_says(copied: Path, name: str) -> None:
+    edit_json(copied / "config.json", lambda config: config["quantization_config"]["matrices"].update({name: _query(config)}))
+    rehash(copied)
+    line = refusal(copied)
+    assert line.isprintable()
+    assert "is not a matrix of this model" in line or "…" in line
+    assert line.endswith("fetch the artifact again")
 
 
 def test_nothing_is_left_of_a_failed_write(tmp_path: Path) -> None:

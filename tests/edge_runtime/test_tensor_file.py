@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as shapes
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from leanto_edge import ArtifactError
 from leanto_edge.tensor_file import LINE, TensorFile, write_tensors
 
 ARRAYS = st.sampled_from([np.float32, np.float16, np.uint8, np.int8]).flatmap(
@@ -42,3 +43,24 @@ def test_tensors_of_whole_cache_lines_lie_along_them(tmp_path: Path) -> None:
     assert (8 + size) % LINE == 0
     assert all(header[name]["data_offsets"][0] % LINE == 0 for name in ("b", "d"))
     assert header["a"]["data_offsets"][0] % 4 == 0
+
+
+def test_a_header_that_would_fill_the_memory_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "t").open("wb") as file:
+        file.write((17 << 20).to_bytes(8, "little"))
+        file.truncate(18 << 20)
+    with pytest.raises(ArtifactError, match="over 16 MiB"):
+        TensorFile(tmp_path / "t")
+
+
+EMPTY: dict[str, Any] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+
+
+@pytest.mark.parametrize(
+    "entry", [{**EMPTY, "shape": [0, 2**63]}, {**EMPTY, "shape": [0, 2**62, 4]}, {**EMPTY, "shape": [0] * 70}, [*EMPTY.values()]]
+)
+def test_what_the_library_takes_for_a_tensor_and_numpy_does_not_is_refused(tmp_path: Path, entry: Any) -> None:
+    header = json.dumps({"a": entry}).encode()
+    (tmp_path / "t").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ArtifactError):
+        TensorFile(tmp_path / "t")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -106,9 +108,29 @@ def test_stop_texts_cut_exactly_where_they_first_appear(pieces: list[str], stop:
 def test_a_damaged_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text("{")
-    with pytest.raises(ArtifactError, match="not a readable tokenizer") as caught:
+    with pytest.raises(ArtifactError, match="not a usable tokenizer") as caught:
         Tokenizer(path, None)
     assert "\n" not in str(caught.value)
+
+
+ABC: dict[str, Any] = {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}}
+BEGIN = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"model": {**ABC["model"], "continuing_subword_prefix": "longer than the pieces"}},  # a panic of the library at loading
+        {"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "[UNK]"}},  # a fault at the first unknown word
+        {"post_processor": {**BEGIN, "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [2**32 - 1], "tokens": ["<s>"]}}}},
+    ],
+    ids=["a prefix", "no unknown", "a token beyond"],
+)
+def test_a_tokenizer_that_no_text_can_pass_is_refused_as_a_file(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({**ABC, **wrong}))
+    with pytest.raises(ArtifactError, match="fetch the artifact again"):
+        Tokenizer(path, None).encode("ab and what no piece has")
 
 
 @pytest.mark.parametrize(
