@@ -4,9 +4,13 @@ a dense matrix that lives as long as the product. Arithmetic is that of docs/for
 Knows the format's tensors and torch; nothing of files, modules and transformers. Needs the extra `gpu`.
 """
 
+# Triton compiles what is marked with jit: operators and keywords there are its own.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,49 +34,58 @@ PROGRAMS, SHORTEST = 256, 512  # with fewer programs than this the columns are s
 
 
 @triton.jit
-def _values(codes: Any, tables: Any, row: Any, col: Any, rows: Any, width: Any, KIND: tl.constexpr, BITS: tl.constexpr) -> Any:
-    """What is stored at `row` and `col` (index tensors that broadcast) of `rows` × `width` numbers, before any scale.
-
-    Rows outside repeat the nearest one, columns past the end are 0 or padding: whoever asks for them must not use them.
-    """
-    row = tl.minimum(tl.maximum(row, 0), rows - 1)
-    if KIND == "plain":
-        return tl.load(codes + row.to(tl.int64) * width + col, mask=col < width, other=0)
-    REACH: tl.constexpr = 12 if KIND == "trellis" else 8 if KIND == "additive" else BITS
-    block = row // 256
-    first, length = block * 32 * BITS, tl.minimum(rows - block * 256, 256) // 8 * BITS  # of the block's strings, in byte rows
-    bit = row % 256 * BITS
+def _window(codes, row, col, rows, width, BITS: tl.constexpr, REACH: tl.constexpr):
+    """The REACH bits from which the number at `row` and `col` is made, around the end of the string of its block."""
+    block, bit = row // 256, row % 256 * BITS
+    first, length = block * 32 * BITS, tl.minimum(rows - block * 256, 256) // 8 * BITS  # of the string, in byte rows
     window = 0
     for i in tl.static_range((REACH + 14) // 8):
         byte_row = first + (bit // 8 + i) % length
         byte = tl.load(codes + byte_row.to(tl.int64) * width + col, mask=col < width, other=0)
         window = byte.to(tl.int32) << 8 * i | window
-    window = window >> bit % 8 & (1 << REACH) - 1
-    w0, w4, w8 = window & 15, window >> 4 & 15, window >> 8
-    if KIND == "trellis":
-        return tl.load(tables + (w0 ^ w8)) + tl.load(tables + 16 + (w4 ^ (w8 << 1 & 15)))
-    return tl.load(tables + w0) + tl.load(tables + 16 + w4)
+    return window >> bit % 8 & (1 << REACH) - 1
+
+
+@triton.jit
+def _values(codes, tables, row, col, rows, width, KIND: tl.constexpr, BITS: tl.constexpr):
+    """What is stored at `row` and `col`, index tensors that broadcast, of `rows` rows of `width` numbers; without any scale.
+
+    Rows outside repeat the nearest one, columns past the end are 0 or padding: whoever asks for them must not use them.
+    """
+    row = tl.minimum(tl.maximum(row, 0), rows - 1)
+    if KIND == "plain":
+        value = tl.load(codes + row.to(tl.int64) * width + col, mask=col < width, other=0)
+    elif KIND == "trellis":
+        w = _window(codes, row, col, rows, width, BITS, 12)
+        w0, w4, w8 = w & 15, w >> 4 & 15, w >> 8
+        value = tl.load(tables + (w0 ^ w8)) + tl.load(tables + 16 + (w4 ^ (w8 << 1 & 15)))
+    elif KIND == "additive":
+        w = _window(codes, row, col, rows, width, BITS, 8)
+        value = tl.load(tables + (w & 15)) + tl.load(tables + 16 + (w >> 4))
+    else:
+        value = tl.load(tables + _window(codes, row, col, rows, width, BITS, BITS))
+    return value
 
 
 @triton.jit
 def _multiply(
-    y: Any, x: Any, codes: Any, tables: Any, scales: Any, m: Any, n: Any, tokens: Any, rows: Any, width: Any, part: Any,
+    y, x, codes, tables, scales, m, n, tokens, rows, width, part,
     KIND: tl.constexpr, BITS: tl.constexpr, TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr,
     TOKENS: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """y (parts, tokens, m) float32: sums of W x over parts of the n columns, for x (tokens, n) float32."""
     i, token = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, TOKENS)
     begin = tl.program_id(1) * part
     total = tl.zeros([ROWS, TOKENS], tl.float32)
     for start in range(begin, tl.minimum(begin + part, n), COLS):
         j = start + tl.arange(0, COLS)
-        q = tl.load(x + token[None, :] * n + j[:, None], mask=(token < tokens)[None, :] & (j < n)[:, None], other=0)
+        vectors = tl.load(x + token[None, :] * n + j[:, None], mask=(token < tokens)[None, :] & (j < n)[:, None], other=0)
         if TRANSPOSED:
             value = _values(codes, tables, j[None, :], i[:, None], rows, width, KIND, BITS)
-            q *= tl.load(scales + j, mask=j < n, other=0).to(tl.float32)[:, None]
+            vectors *= tl.load(scales + j, mask=j < n, other=0).to(tl.float32)[:, None]
         else:
             value = _values(codes, tables, i[:, None], j[None, :], rows, width, KIND, BITS)
-        total = tl.dot(value.to(tl.float32), q, total, input_precision=PRECISION)
+        total = tl.dot(value.to(tl.float32), vectors, total, input_precision=PRECISION)
     if scales is not None and not TRANSPOSED:
         total *= tl.load(scales + i, mask=i < m, other=0).to(tl.float32)[:, None]
     at = (tl.program_id(1) * tokens + token[None, :]) * m + i[:, None]
@@ -81,9 +94,9 @@ def _multiply(
 
 @triton.jit
 def _decode(
-    w: Any, ids: Any, codes: Any, tables: Any, scales: Any, count: Any, rows: Any, width: Any,
+    w, ids, codes, tables, scales, count, rows, width,
     KIND: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """w (count, width): the stored rows `ids` (count,), or the first ones, times their scales."""
     k, j = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.program_id(1) * COLS + tl.arange(0, COLS)
     row = k if ids is None else tl.load(ids + k, mask=k < count, other=0).to(tl.int32)
@@ -92,6 +105,21 @@ def _decode(
         value *= tl.load(scales + row, mask=k < count, other=0).to(tl.float32)[:, None]
     inside = (k < count)[:, None] & (j < width)[None, :]
     tl.store(w + k[:, None].to(tl.int64) * width + j[None, :], value.to(w.dtype.element_ty), mask=inside)
+
+
+def usable(device: Any) -> bool:
+    """Whether a small product comes out right on `device`; a warning says why not (Triton needs a C compiler, and a GPU that it knows)."""
+    codes, table = np.arange(64, dtype=np.uint8).reshape(2, 32), leanto_kernels.tables(2)
+    expected = leanto_kernels.decode_trellis(codes, table, 2, 8).sum(1).tolist()
+    try:
+        stored = Stored("trellis", 2, 8, 32, torch.from_numpy(codes).to(device), torch.from_numpy(table).to(device))
+        found = stored.times(torch.ones(1, 32, device=device), "tf32")[0].tolist()
+        if found != expected:
+            raise ArithmeticError(f"a product is {found} and should be {expected}")
+    except Exception as fault:
+        warnings.warn(f"{device} multiplies dense weights, for its Triton does not work: {fault}", RuntimeWarning, stacklevel=2)
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +218,14 @@ class PackedMatrix:
         device, kind = tensors["codes"].device, spec.kind if spec.kind in CODED else "plain"
         self.spec = spec
         self._q = Stored(kind, spec.bits, spec.rows, spec.cols, tensors["codes"], tensors.get("tables"), tensors["scales"])
-        self._left, self._right = _factors(spec, tensors) if spec.rank else (None, None)
+        self._factors = _factors(spec, tensors) if spec.rank else None
         self._in, self._out = Rotation.of(spec.cols, spec.in_seed, device), Rotation.of(spec.rows, spec.out_seed, device)
 
     def linear(self, x: Any) -> Any:
         """W x for x (..., cols) → (..., rows), in the type of x."""
         inside = self._in.forward(x.reshape(-1, self.spec.cols).float())
         if 0 < len(inside) <= FEW:
-            y = self._few(inside, "ieee" if x.dtype == torch.float32 else "tf32")
+            y = self._few(inside, "tf32" if x.element_size() == 2 else "ieee")
         else:
             y = self._many(inside.to(x.dtype)).float()
         return self._out.back(y).to(x.dtype).reshape(*x.shape[:-1], self.spec.rows)
@@ -206,19 +234,24 @@ class PackedMatrix:
         """Rows `ids` (...) of W → (..., cols); the matrix has out_seed 0."""
         flat = ids.reshape(-1)
         rows = self._q.decoded(torch.float32, flat)
-        if self._left is not None and self._right is not None:
-            rows = rows + self._left.decoded(torch.float32, flat) @ self._right.decoded(torch.float32)
+        if self._factors is not None:
+            left, right = self._factors
+            rows += left.decoded(torch.float32, flat) @ right.decoded(torch.float32)
         return self._in.back(rows).to(dtype).reshape(*ids.shape, self.spec.cols)
 
     def _few(self, x: Any, precision: str) -> Any:
         y = self._q.times(x, precision)
-        return y if self._left is None or self._right is None else y + self._left.times(self._right.times(x, precision), precision)
+        if self._factors is not None:
+            left, right = self._factors
+            y += left.times(right.times(x, precision), precision)
+        return y
 
     def _many(self, x: Any) -> Any:
         y = x @ self._q.decoded(x.dtype).T
-        if self._left is None or self._right is None:
-            return y
-        return y + x @ self._right.decoded(x.dtype).T @ self._left.decoded(x.dtype).T
+        if self._factors is not None:
+            left, right = self._factors
+            y += x @ right.decoded(x.dtype).T @ left.decoded(x.dtype).T
+        return y
 
 
 def _factors(spec: MatrixSpec, tensors: Mapping[str, Any]) -> tuple[Stored, Stored]:
