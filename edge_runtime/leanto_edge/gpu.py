@@ -76,7 +76,7 @@ def _multiply(
     """y (parts, tokens, m) float32: sums of W x over parts of the n columns, for x (tokens, n) float32."""
     i, token = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, TOKENS)
     begin = tl.program_id(1) * part
-    total = tl.zeros([ROWS, TOKENS], tl.float32)
+    total = tl.full([ROWS, TOKENS], 0, tl.float32)
     for start in range(begin, tl.minimum(begin + part, n), COLS):
         j = start + tl.arange(0, COLS)
         vectors = tl.load(x + token[None, :] * n + j[:, None], mask=(token < tokens)[None, :] & (j < n)[:, None], other=0)
