@@ -103,8 +103,8 @@ def _decode(
     value = _values(codes, tables, row[:, None], j[None, :], rows, width, KIND, BITS).to(tl.float32)
     if scales is not None:
         value *= tl.load(scales + row, mask=k < count, other=0).to(tl.float32)[:, None]
-    inside = (k < count)[:, None] & (j < width)[None, :]
-    tl.store(w + k[:, None].to(tl.int64) * width + j[None, :], value.to(w.dtype.element_ty), mask=inside)
+    at = k[:, None].to(tl.int64) * width + j[None, :]
+    tl.store(w + at, value.to(w.dtype.element_ty), mask=(k < count)[:, None] & (j < width)[None, :])
 
 
 def usable(device: Any) -> bool:
@@ -113,7 +113,7 @@ def usable(device: Any) -> bool:
     expected = leanto_kernels.decode_trellis(codes, table, 2, 8).sum(1).tolist()
     try:
         stored = Stored("trellis", 2, 8, 32, torch.from_numpy(codes).to(device), torch.from_numpy(table).to(device))
-        found = stored.times(torch.ones(1, 32, device=device), "tf32")[0].tolist()
+        found = stored.times(torch.ones(1, 32, device=device), torch.float16)[0].tolist()
         if found != expected:
             raise ArithmeticError(f"a product is {found} and should be {expected}")
     except Exception as fault:
@@ -137,39 +137,38 @@ class Stored:
     transposed: bool = False
 
     @property
-    def _rows(self) -> int:
+    def rows(self) -> int:
+        """How many lie there, the padding of codes included."""
         return int(self.codes.shape[0]) * 8 // self.bits
 
-    def times(self, x: Any, precision: str = "ieee") -> Any:
-        """x (tokens, n) float32 → (tokens, m) float32. `precision`: "tf32" takes 10 bits of the mantissa of x, "ieee" all."""
-        tokens, blocks = len(x), triton.cdiv(self.m, TILE_ROWS)
-        parts = max(1, min(PROGRAMS // blocks, self.n // SHORTEST))
+    def times(self, x: Any, dtype: Any = torch.float32) -> Any:
+        """x (tokens, n) float32 → (tokens, m) float32, as a model of type `dtype` needs it: for few tokens x keeps 10 bits of its mantissa
+        where `dtype` has no more, for many all is rounded to `dtype`."""
+        tokens, tiles = len(x), triton.cdiv(self.m, TILE_ROWS)
+        if not 0 < tokens <= FEW:
+            return (x.to(dtype) @ self.decoded(dtype).T).float()
+        parts = max(1, min(PROGRAMS // tiles, self.n // SHORTEST))
         part = triton.cdiv(triton.cdiv(self.n, parts), TILE_COLS) * TILE_COLS
         y = torch.empty(triton.cdiv(self.n, part), tokens, self.m, dtype=torch.float32, device=x.device)
         with torch.cuda.device_of(x):
-            _multiply[blocks, len(y)](
-                y, x.contiguous(), self.codes, self.tables, self.scales, self.m, self.n, tokens, self._rows, self.codes.shape[1], part,
-                self.kind, self.bits, self.transposed, precision, triton.next_power_of_2(tokens), TILE_ROWS, TILE_COLS,
-                enable_fp_fusion=True,
+            _multiply[tiles, len(y)](
+                y, x.float().contiguous(), self.codes, self.tables, self.scales,
+                self.m, self.n, tokens, self.rows, self.codes.shape[1], part,
+                self.kind, self.bits, self.transposed, "ieee" if dtype.itemsize > 2 else "tf32",
+                triton.next_power_of_2(tokens), TILE_ROWS, TILE_COLS, enable_fp_fusion=True,
             )  # fmt: skip
         return y[0] if len(y) == 1 else y.sum(0)
 
     def decoded(self, dtype: Any, ids: Any = None) -> Any:
-        """The matrix (m, n) in `dtype`, or its rows `ids` (count,)."""
-        if self.transposed:
-            whole = self._decoded_rows(dtype, None, self.n)[:, : self.m].T
-            return whole if ids is None else whole[ids]
-        return self._decoded_rows(dtype, ids, self.m if ids is None else len(ids))[:, : self.n]
-
-    def _decoded_rows(self, dtype: Any, ids: Any, count: int) -> Any:
-        width = self.codes.shape[1]
+        """The matrix (m, n) in `dtype`, or its rows `ids` (count,) if it is not transposed."""
+        width, count = self.codes.shape[1], self.n if self.transposed else self.m if ids is None else len(ids)
         w = torch.empty(count, width, dtype=dtype, device=self.codes.device)
         with torch.cuda.device_of(w):
             _decode[triton.cdiv(count, TILE_ROWS), triton.cdiv(width, TILE_COLS)](
-                w, ids, self.codes, self.tables, self.scales, count, self._rows, width,
+                w, ids, self.codes, self.tables, self.scales, count, self.rows, width,
                 self.kind, self.bits, TILE_ROWS, TILE_COLS, enable_fp_fusion=True,
             )  # fmt: skip
-        return w
+        return w[:, : self.m].T if self.transposed else w[:, : self.n]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +200,7 @@ class Rotation:
         """Rᵀ x for x (tokens, dimension) float32."""
         if self.signs is None:
             return x
-        inner = self.cosine.T @ x.reshape(len(x), len(self.cosine), -1)
-        return self._hadamards(inner).reshape(x.shape) * self.signs
+        return self._hadamards(self.cosine.T @ x.reshape(len(x), len(self.cosine), -1)).reshape(x.shape) * self.signs
 
     def _hadamards(self, x: Any) -> Any:
         """(tokens, odd, power) of x, H applied along the last axis."""
@@ -218,66 +216,39 @@ class PackedMatrix:
         device, kind = tensors["codes"].device, spec.kind if spec.kind in CODED else "plain"
         self.spec = spec
         self._q = Stored(kind, spec.bits, spec.rows, spec.cols, tensors["codes"], tensors.get("tables"), tensors["scales"])
-        self._factors = _factors(spec, tensors) if spec.rank else None
         self._in, self._out = Rotation.of(spec.cols, spec.in_seed, device), Rotation.of(spec.rows, spec.out_seed, device)
+        if spec.rank:
+            form = ("trellis", 4) if spec.factor_bits == 4 else ("plain", 8)
+            left, right = ((tensors[side], tensors.get("factor_tables"), tensors.get(f"{side}_scales")) for side in ("left", "right"))
+            self._left = Stored(*form, spec.rows, spec.rank, *left, transposed=spec.factor_bits != 16)
+            self._right = Stored(*form, spec.rank, spec.cols, *right)
 
     def linear(self, x: Any) -> Any:
         """W x for x (..., cols) → (..., rows), in the type of x."""
         inside = self._in.forward(x.reshape(-1, self.spec.cols).float())
-        if 0 < len(inside) <= FEW:
-            y = self._few(inside, "tf32" if x.element_size() == 2 else "ieee")
-        else:
-            y = self._many(inside.to(x.dtype)).float()
+        y = self._q.times(inside, x.dtype)
+        if self.spec.rank:
+            y += self._left.times(self._right.times(inside, x.dtype), x.dtype)
         return self._out.back(y).to(x.dtype).reshape(*x.shape[:-1], self.spec.rows)
 
     def embedding(self, ids: Any, dtype: Any) -> Any:
         """Rows `ids` (...) of W → (..., cols); the matrix has out_seed 0."""
         flat = ids.reshape(-1)
         rows = self._q.decoded(torch.float32, flat)
-        if self._factors is not None:
-            left, right = self._factors
-            rows += left.decoded(torch.float32, flat) @ right.decoded(torch.float32)
+        if self.spec.rank:
+            rows += self._left.decoded(torch.float32)[flat] @ self._right.decoded(torch.float32)
         return self._in.back(rows).to(dtype).reshape(*ids.shape, self.spec.cols)
-
-    def _few(self, x: Any, precision: str) -> Any:
-        y = self._q.times(x, precision)
-        if self._factors is not None:
-            left, right = self._factors
-            y += left.times(right.times(x, precision), precision)
-        return y
-
-    def _many(self, x: Any) -> Any:
-        y = x @ self._q.decoded(x.dtype).T
-        if self._factors is not None:
-            left, right = self._factors
-            y += x @ right.decoded(x.dtype).T @ left.decoded(x.dtype).T
-        return y
-
-
-def _factors(spec: MatrixSpec, tensors: Mapping[str, Any]) -> tuple[Stored, Stored]:
-    """L (m, r) and R (r, n)."""
-    kind, bits = ("trellis", 4) if spec.factor_bits == 4 else ("plain", 8)
-    tables = tensors.get("factor_tables")
-    left, right = (functools.partial(Stored, codes=tensors[side], scales=tensors.get(f"{side}_scales")) for side in ("left", "right"))
-    transposed = spec.factor_bits != 16
-    return (
-        left(kind, bits, spec.rows, spec.rank, tables=tables, transposed=transposed),
-        right(kind, bits, spec.rank, spec.cols, tables=tables),
-    )
 
 
 @functools.cache
 def _hadamard(order: int, device: Any) -> Any:
     """Sylvester's matrix over √order."""
-    h = torch.ones(1, 1)
-    while len(h) < order:
-        h = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), h)
-    return (h / order**0.5).to(device)
+    twos = [torch.tensor([[1.0, 1.0], [1.0, -1.0]])] * (order.bit_length() - 1)
+    return (functools.reduce(torch.kron, twos, torch.ones(1, 1)) / order**0.5).to(device)
 
 
 @functools.cache
 def _cosine(order: int, device: Any) -> Any:
     """The orthonormal DCT-II; row k is frequency k."""
     k, j = torch.arange(order, dtype=torch.float64)[:, None], torch.arange(order, dtype=torch.float64)
-    scale = torch.where(k == 0, 1.0, 2.0).div(order).sqrt()
-    return (scale * torch.cos(torch.pi * (j + 0.5) * k / order)).float().to(device)
+    return ((torch.where(k == 0, 1, 2) / order).sqrt() * torch.cos(torch.pi * (j + 0.5) * k / order)).float().to(device)

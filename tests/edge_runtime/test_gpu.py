@@ -152,6 +152,16 @@ def test_any_shape_of_input_gives_the_same_rows() -> None:
     assert matrix.linear(x[:0]).shape == (0, spec.rows)
 
 
+def test_autocast_changes_no_more_than_its_type_does() -> None:
+    spec = FORMS[1]
+    matrix, x = packed(spec, random_tensors(spec)), torch.from_numpy(vectors(2, spec.cols)).to(DEVICE)
+    exact = matrix.linear(x)
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        found = matrix.linear(x)
+    assert found.dtype == torch.float32
+    assert (found - exact).abs().max() <= BFLOAT16_BOUND * exact.abs().max()
+
+
 @pytest.mark.parametrize("factor_bits", [4, 8, 16])
 def test_an_embedding_is_the_rows_of_the_weight(factor_bits: int) -> None:
     spec = MatrixSpec("trellis", 4, 45, 48, 8, 5, 0, factor_bits)
