@@ -232,7 +232,7 @@ class PackedMatrix:
         return self._out.back(y).to(x.dtype).reshape(*x.shape[:-1], self.spec.rows)
 
     def embedding(self, ids: Any, dtype: Any) -> Any:
-        """Rows `ids` (...) of W → (..., cols); the matrix has out_seed 0."""
+        """Rows `ids` (...), which are not checked, of W → (..., cols); the matrix has out_seed 0."""
         flat = ids.reshape(-1)
         rows = self._q.decoded(torch.float32, flat)
         if self.spec.rank:

@@ -152,6 +152,16 @@ def test_any_shape_of_input_gives_the_same_rows() -> None:
     assert matrix.linear(x[:0]).shape == (0, spec.rows)
 
 
+def test_few_vectors_make_no_dense_matrix_and_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, made = FORMS[1], []
+    matrix, decoded = packed(spec, random_tensors(spec)), gpu.Stored.decoded
+    monkeypatch.setattr(gpu.Stored, "decoded", lambda stored, dtype: (made.append(stored), decoded(stored, dtype))[1])
+    matrix.linear(torch.from_numpy(vectors(gpu.FEW, spec.cols)).to(DEVICE))
+    assert not made
+    matrix.linear(torch.from_numpy(vectors(gpu.FEW + 1, spec.cols)).to(DEVICE))
+    assert len(made) == 3  # the codes and both factors
+
+
 def test_autocast_changes_no_more_than_its_type_does() -> None:
     spec = FORMS[1]
     matrix, x = packed(spec, random_tensors(spec)), torch.from_numpy(vectors(2, spec.cols)).to(DEVICE)
