@@ -1,12 +1,15 @@
 """Torch modules that hold a matrix as the artifact stores it: linear layer, embedding, and a head that shares the embedding.
 
-The stored tensors are buffers under their own names and keep their types; the dense weight is made by the kernels when it is first
-needed, and kept in the type of the model. Knows nothing of transformers and of files.
+The stored tensors are buffers under their own names and keep their types. On a GPU that leanto_edge.gpu can use they are multiplied as
+they are; elsewhere the dense weight is made by the kernels when it is first needed, and kept in the type of the model. Knows nothing of
+transformers and of files.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,6 +20,16 @@ from leanto_edge.layout import MatrixSpec
 from leanto_edge.weight import dense_weight
 
 _STORED: Mapping[str, torch.dtype] = {"U8": torch.uint8, "I8": torch.int8, "F16": torch.float16, "F32": torch.float32}
+
+
+@functools.cache
+def gpu_backend(device: Any) -> Any:
+    """leanto_edge.gpu where it can be used on `device`, else None."""
+    if device.type != "cuda" or torch.version.cuda is None or find_spec("triton") is None:
+        return None
+    from leanto_edge import gpu
+
+    return gpu if gpu.usable(device) else None
 
 
 class _Matrix(nn.Module):  # type: ignore[misc]
@@ -33,6 +46,7 @@ class _Matrix(nn.Module):  # type: ignore[misc]
             self.register_buffer(suffix, torch.empty(shape, dtype=_STORED[dtypes[suffix]]))
         self.register_buffer("like", torch.empty(0), persistent=False)  # takes on the type of the model and its device
         self._weight: Any = None
+        self._packed: Any = None
         self.register_load_state_dict_post_hook(lambda module, _keys: module.forget())
 
     @property
@@ -44,9 +58,26 @@ class _Matrix(nn.Module):  # type: ignore[misc]
                 self._weight = torch.from_numpy(dense_weight(self.spec, stored)).to(self.like)
         return self._weight
 
+    def packed(self, x: Any) -> Any:
+        """The leanto_edge.gpu.PackedMatrix for an input x, or None where it takes the dense weight: elsewhere, and if x has a gradient."""
+        gpu = gpu_backend(x.device)
+        if gpu is None or (x.requires_grad and torch.is_grad_enabled()):
+            return None
+        if self._packed is None:
+            self._packed = gpu.PackedMatrix(self.spec, {suffix: getattr(self, suffix) for suffix in self._suffixes})
+        return self._packed
+
+    def times(self, x: Any, bias: Any = None) -> Any:
+        """x (..., cols) → W x + bias (..., rows)."""
+        packed = self.packed(x)
+        if packed is None:
+            return functional.linear(x, self.weight, bias)
+        y = packed.linear(x)
+        return y if bias is None else y + bias
+
     def forget(self) -> None:
-        """Drop the dense weight; the next use makes it anew."""
-        self._weight = None
+        """Drop what was made of the stored tensors; the next use makes it anew."""
+        self._weight = self._packed = None
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Any:
         """As torch does it, but what is stored changes only its device: a scale in another type is another scale."""
@@ -71,7 +102,7 @@ class CompressedLinear(_Matrix):
 
     def forward(self, x: Any) -> Any:
         """x (..., cols) → (..., rows)."""
-        return functional.linear(x, self.weight, self.bias)
+        return self.times(x, self.bias)
 
 
 class CompressedEmbedding(_Matrix):
@@ -83,7 +114,8 @@ class CompressedEmbedding(_Matrix):
 
     def forward(self, ids: Any) -> Any:
         """ids (...) → (..., cols)."""
-        rows = functional.embedding(ids, self.weight)
+        packed = self.packed(ids)
+        rows = functional.embedding(ids, self.weight) if packed is None else packed.embedding(ids, self.like.dtype)
         return rows if self.scale == 1 else rows * torch.tensor(self.scale, dtype=rows.dtype, device=rows.device)
 
 
@@ -102,4 +134,4 @@ class TiedHead(nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Any) -> Any:
         """x (..., cols) → (..., rows)."""
-        return functional.linear(x, self.weight)
+        return self._embedding[0].times(x)

@@ -1,7 +1,7 @@
 """Lets transformers load an artifact: after `import leanto_edge.transformers`, `AutoModelForCausalLM.from_pretrained(path)` does.
 
 A quantizer named "leanto" is registered; it checks the files as leanto_edge.load does and puts modules in place that hold the
-stored tensors. Knows nothing of the engine: products are those of torch, on any device.
+stored tensors. Knows nothing of the engine: products are those of torch_layers, on any device.
 """
 
 from __future__ import annotations
