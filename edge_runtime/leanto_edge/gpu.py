@@ -5,7 +5,7 @@ Knows the format's tensors and torch; nothing of files, modules and transformers
 """
 
 # Triton compiles what is marked with jit: operators and keywords there are its own.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportIndexIssue=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
