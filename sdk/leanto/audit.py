@@ -58,10 +58,11 @@ def observe(state: Audit, worse: bool) -> Audit:
         raise ValueError(f"an audited answer is worse or it is not, so expected true or false, not {worse!r:.40}")
     shifted = min(SHIFT * state.alpha, (1 + state.alpha) / 2)
     bet = (shifted - state.alpha) / (state.alpha * (1 - state.alpha))
-    release = _held_back(state.audited) - _held_back(state.audited + 1)
+    kept_back = _held_back(state.audited + 1)
+    release = _held_back(state.audited) - kept_back
     staked = min((state.staked + release) * (1 + bet * (worse - state.alpha)), 1e300)
-    after = replace(state, audited=state.audited + 1, worse=state.worse + worse, staked=staked)
-    return replace(after, alarmed=state.alarmed or after.e_value >= 1 / state.delta)
+    alarmed = state.alarmed or staked + kept_back >= 1 / state.delta
+    return replace(state, audited=state.audited + 1, worse=state.worse + worse, staked=staked, alarmed=alarmed)
 
 
 def from_dict(values: Mapping[str, Any]) -> Audit:

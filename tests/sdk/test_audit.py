@@ -30,7 +30,7 @@ def alarms(alpha: float, risk: float, length: int, seed: int = 0, quiet: int = 0
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1])
 def test_at_the_promised_risk_false_alarms_are_rare(alpha: float) -> None:
-    assert np.mean(np.array(alarms(alpha, alpha, 1000)) <= 1000) <= 0.05
+    assert np.mean(np.array(alarms(alpha, alpha, 600)) <= 600) <= 0.05
 
 
 def test_twice_the_promised_risk_is_found_within_120_answers_as_a_rule() -> None:
@@ -38,9 +38,9 @@ def test_twice_the_promised_risk_is_found_within_120_answers_as_a_rule() -> None
 
 
 def test_a_shift_that_comes_late_is_found_too() -> None:
-    found = np.array(alarms(0.1, 0.2, 1200, quiet=300))
-    assert np.median(found) - 300 <= 250
-    assert np.mean(found <= 300) <= 0.05
+    found = np.array(alarms(0.1, 0.2, 800, quiet=200))
+    assert np.median(found) - 200 <= 200
+    assert np.mean(found <= 200) <= 0.05
 
 
 def test_a_risk_below_the_promise_raises_fewer_alarms_than_one_above_it() -> None:

@@ -156,11 +156,8 @@ def test_an_alarm_leads_to_the_next_stricter_point_and_then_to_the_cloud_alone()
 
 
 def test_only_what_is_stricter_becomes_a_further_point() -> None:
-    found = [
-        Certified(0.1, 0.05, 100, 0.5, 80, 1, 0.08),
-        Certified(0.05, 0.05, 100, 0.4, 90, 0, 0.04),
-        Certified(0.02, 0.05, 100, 0.7, 60, 0, 0.02),
-    ]
+    rows = ((0.1, 0.5, 80, 0.08), (0.05, 0.4, 90, 0.04), (0.02, 0.7, 60, 0.02))
+    found = [Certified(alpha, 0.05, 100, threshold, kept, 0, bound) for alpha, threshold, kept, bound in rows]
     names = {"task": "call", "build": "b", "cloud_model": "c", "score": "s", "issued_at": ISSUED, "expires_at": EXPIRES}
     assert [point.alpha for point in from_points(found, **names).points] == [0.1, 0.02]
     with pytest.raises(CertificateError, match="nothing was certified"):
