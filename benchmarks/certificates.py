@@ -45,7 +45,7 @@ def measure(data: Path, quick: bool) -> list[Row]:
 def _certificates(data: Path, alpha: float, splits: int) -> list[Row]:
     """A row for each pair of models, and the means over all that are worth it, for delta and for half of it.
 
-    `broken` is over independent draws from all 10,000, whose exact risk is known: what the theorem says. `broken_rest` is over
+    `broken` is over independent draws from all 10,000, their exact risk known: what the theorem says. `broken_rest` is over
     random splits, judged by the risk measured on the 7,000 others, which is noisy itself. `plain` is fixed-sequence testing in steps of 1 %.
     """
     rows = []
@@ -100,13 +100,13 @@ def _judge(scores: Vector, worse: Flags, alpha: float, delta: float, splits: int
     kept, plain, broken, broken_rest = [], [], [], []
     for _ in range(splits):
         drawn = random.integers(0, n, PAIRS)
-        one = certify(scores[drawn].tolist(), worse[drawn].tolist(), alpha, delta)
+        one = certify(scores[drawn], worse[drawn], alpha, delta)
         many = population.kept(one.threshold) if one else 0
         kept.append(many / n / best)
         plain.append(population.kept(_plain(scores[drawn], worse[drawn], alpha, delta)) / n / best)
         broken.append(many > 0 and population.risk[many - 1] > alpha)
         order = random.permutation(n)
-        one = certify(scores[order[:PAIRS]].tolist(), worse[order[:PAIRS]].tolist(), alpha, delta)
+        one = certify(scores[order[:PAIRS]], worse[order[:PAIRS]], alpha, delta)
         rest = order[PAIRS:][scores[order[PAIRS:]] >= one.threshold] if one else order[:0]
         broken_rest.append(len(rest) > 0 and worse[rest].mean() > alpha)
     figures = {"kept": kept, "plain": plain, "broken": broken, "broken_rest": broken_rest}
@@ -153,7 +153,7 @@ def _shifts(data: Path, alpha: float, streams: int) -> list[Row]:
     rows = []
     for small in ("Qwen-7B", "Mistral-7B-v0.1", "Yi-6B"):
         scores, worse = outcomes[f"{small} of cosmosqa"]
-        one = certify(scores[:PAIRS].tolist(), worse[:PAIRS].tolist(), alpha, DELTA)
+        one = certify(scores[:PAIRS], worse[:PAIRS], alpha, DELTA)
         if one is None:
             continue
         for task in ("hellaswag", "mmlu", "cosmosqa"):

@@ -7,9 +7,10 @@ reason is told. Knows nothing of how a threshold is found: see `selective_risk`.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -94,9 +95,13 @@ class Certificate:
         """The risk promised."""
         return self.points[0].alpha
 
-    def valid_for(self, build: str, cloud_model: str, task: str, now: float) -> Validity:
-        """Whether it speaks of this build, this cloud model and this task, and now (seconds since the epoch) is within its time."""
-        for what, mine, theirs in (("build", self.build, build), ("cloud model", self.cloud_model, cloud_model), ("task", self.task, task)):
+    def valid_for(self, build: str, cloud_model: str, task: str, now: float, *, score: str) -> Validity:
+        """Whether it speaks of this build, cloud model, task and score (see `score_name`), and now (seconds since the epoch) is its time.
+
+        A build hash does not cover the confidence model, so the score must be the same too.
+        """
+        asked = {"build": build, "cloud model": cloud_model, "task": task, "score": score}
+        for (what, theirs), mine in zip(asked.items(), (self.build, self.cloud_model, self.task, self.score), strict=True):
             if mine != theirs:
                 return Validity(f"it is for the {what} {mine[:40]!r}, not {theirs[:40]!r}")
         if not math.isfinite(now):
@@ -145,14 +150,21 @@ def verify(text: str, public_key: str) -> Certificate:
     return _read(body)
 
 
-def usable(text: str, public_key: str, build: str, cloud_model: str, task: str, now: float) -> tuple[Certificate | None, str]:
+def usable(
+    text: str, public_key: str, build: str, cloud_model: str, task: str, now: float, *, score: str
+) -> tuple[Certificate | None, str]:
     """The certificate in `text` if it is signed, in time and speaks of just this; otherwise none, and the reason. Never raises."""
     try:
         certificate = verify(text, public_key)
     except CertificateError as error:
         return None, str(error)
-    valid = certificate.valid_for(build, cloud_model, task, now)
+    valid = certificate.valid_for(build, cloud_model, task, now, score=score)
     return (certificate, "") if valid else (None, valid.reason)
+
+
+def score_name(model: Mapping[str, Any] | None) -> str:
+    """What a certificate calls the confidence that this model (see `confidence.fit`) gives: another fit has another name."""
+    return f"confidence {hashlib.sha256(_canonical(model).encode()).hexdigest()[:32]}" if model else "mean token probability"
 
 
 def tighten(certificate: Certificate, threshold: float) -> float | None:
@@ -186,7 +198,7 @@ def _read(body: dict[str, Any]) -> Certificate:
         raise CertificateError("it does not hold what a risk certificate holds") from None
 
 
-def _canonical(body: dict[str, Any]) -> str:
+def _canonical(body: Mapping[str, Any]) -> str:
     """Sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinities."""
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

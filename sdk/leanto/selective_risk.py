@@ -61,7 +61,7 @@ class Feasibility:
     labels_needed: int | None
 
 
-def feasibility(scores: Sequence[float], worse: Sequence[bool], alpha: float, delta: float) -> Feasibility:
+def feasibility(scores: Sequence[float] | Vector, worse: Sequence[bool] | Flags, alpha: float, delta: float) -> Feasibility:
     """The report that comes first. An oracle keeps every answer that is not worse, and of the others as many as alpha allows:
     it must hand off (mu − alpha)/(1 − alpha) of all, where mu is the risk of keeping all. Raises ValueError as `certify` does.
     """
@@ -75,7 +75,7 @@ def feasibility(scores: Sequence[float], worse: Sequence[bool], alpha: float, de
     return Feasibility(n, alpha, delta, losses / n, bounds, min(1.0, (n - losses) / n / (1 - alpha)), best / n, needed)
 
 
-def certify(scores: Sequence[float], worse: Sequence[bool], alpha: float, delta: float) -> Certified | None:
+def certify(scores: Sequence[float] | Vector, worse: Sequence[bool] | Flags, alpha: float, delta: float) -> Certified | None:
     """The lowest threshold t that can be certified for R(t) = P(worse | score ≥ t) ≤ alpha, or None.
 
     P(R(threshold) > alpha) ≤ delta over the draw of the pairs, which must be independent draws of what will be served. Proof sketch,
@@ -175,7 +175,7 @@ def _labels_needed(share: float, risk: float, alpha: float, delta: float, most: 
     return high
 
 
-def _ranked(scores: Sequence[float], worse: Sequence[bool], alpha: float, delta: float) -> tuple[Vector, Flags]:
+def _ranked(scores: Sequence[float] | Vector, worse: Sequence[bool] | Flags, alpha: float, delta: float) -> tuple[Vector, Flags]:
     """Scores from the highest down and their labels."""
     for name, value in (("alpha", alpha), ("delta", delta)):
         if not 0 < value < 1:

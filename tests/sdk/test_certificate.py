@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanto.certificate import SKEW_S, Certificate, Point, from_points, iso_time, sign, tighten, usable, verify
+from leanto.certificate import SKEW_S, Certificate, Point, from_points, iso_time, score_name, sign, tighten, usable, verify
 from leanto.errors import CertificateError
 from leanto.selective_risk import Certified
 
@@ -39,7 +39,15 @@ def pin(key: Ed25519PrivateKey) -> str:
 
 def reason(text: str, *, key: Ed25519PrivateKey = KEY, now: float = NOW, **other: str) -> str:
     """Why `text` counts as none."""
-    found, why = usable(text, pin(key), other.get("build", "b" * 64), other.get("cloud", "pocket-large"), other.get("task", "call"), now)
+    found, why = usable(
+        text,
+        pin(key),
+        other.get("build", "b" * 64),
+        other.get("cloud", "pocket-large"),
+        other.get("task", "call"),
+        now,
+        score=other.get("score", "confidence"),
+    )
     assert found is None
     assert why
     return why
@@ -57,7 +65,7 @@ def changed(edit: Callable[[dict[str, Any]], object], *, signed: bool = False) -
 
 
 def test_a_signed_certificate_comes_back_as_it_was() -> None:
-    assert usable(sign(GOOD, KEY), pin(KEY), "b" * 64, "pocket-large", "call", NOW) == (GOOD, "")
+    assert usable(sign(GOOD, KEY), pin(KEY), "b" * 64, "pocket-large", "call", NOW, score="confidence") == (GOOD, "")
     assert (GOOD.alpha, GOOD.threshold) == (0.05, 0.8)
 
 
@@ -82,7 +90,7 @@ def test_no_changed_byte_goes_unnoticed(at: int, byte: int) -> None:
     text = sign(GOOD, KEY).encode()
     at %= len(text)
     forged = text[:at] + bytes([byte]) + text[at + 1 :]
-    found, why = usable(forged.decode("latin-1"), pin(KEY), "b" * 64, "pocket-large", "call", NOW)
+    found, why = usable(forged.decode("latin-1"), pin(KEY), "b" * 64, "pocket-large", "call", NOW, score="confidence")
     assert found == GOOD or why  # JSON has several ways to write one value
 
 
@@ -95,7 +103,7 @@ def test_another_key_and_no_signature_are_refused() -> None:
 
 def test_a_pin_that_is_no_key_accepts_nothing() -> None:
     for wrong in ("", "AAAA", "not base64"):
-        assert usable(sign(GOOD, KEY), wrong, "b" * 64, "pocket-large", "call", NOW)[0] is None
+        assert usable(sign(GOOD, KEY), wrong, "b" * 64, "pocket-large", "call", NOW, score="confidence")[0] is None
 
 
 def test_a_foreign_certificate_counts_as_none_and_says_whose_it_is() -> None:
@@ -103,12 +111,19 @@ def test_a_foreign_certificate_counts_as_none_and_says_whose_it_is() -> None:
     assert "build" in reason(text, build="c" * 64)
     assert "cloud model 'pocket-large', not 'gpt'" in reason(text, cloud="gpt")
     assert "task 'call', not 'text'" in reason(text, task="text")
+    assert "score 'confidence', not 'margin'" in reason(text, score="margin")
+
+
+def test_a_confidence_that_was_fitted_anew_is_another_score() -> None:
+    names = {score_name(model) for model in (None, {}, {"bias": 0.1}, {"bias": 0.2}, {"bias": 0.1, "threshold": 0.5})}
+    assert len(names) == 4
+    assert score_name({"a": 1, "b": 2}) == score_name({"b": 2, "a": 1})
 
 
 def test_it_expires_and_a_clock_that_went_back_is_noticed() -> None:
     assert "expired at" in reason(sign(GOOD, KEY), now=EXPIRES)
-    assert GOOD.valid_for(GOOD.build, GOOD.cloud_model, "call", EXPIRES - 1)
-    assert GOOD.valid_for(GOOD.build, GOOD.cloud_model, "call", ISSUED - SKEW_S)
+    assert GOOD.valid_for(GOOD.build, GOOD.cloud_model, "call", EXPIRES - 1, score="confidence")
+    assert GOOD.valid_for(GOOD.build, GOOD.cloud_model, "call", ISSUED - SKEW_S, score="confidence")
     assert "set the clock" in reason(sign(GOOD, KEY), now=ISSUED - SKEW_S - 1)
     assert "set the clock" in reason(sign(GOOD, KEY), now=0.0)
     assert "time" in reason(sign(GOOD, KEY), now=math.nan)

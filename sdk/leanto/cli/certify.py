@@ -31,8 +31,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--delta", type=float, default=0.05, help="chance that the promise is wrong (default: 0.05)")
     parser.add_argument("--task", default="call", metavar="NAME", help="lines of other tasks are left out (default: call)")
     parser.add_argument("--model", metavar="ARTIFACT", help="the edge build that answered (default: embedded)")
+    parser.add_argument("--adapter", metavar="FILE", help="what the edge build has learnt on this device: see `leanto adapt`")
     parser.add_argument("--cloud-model", metavar="ID", help="the cloud model it was compared with; --key needs it")
-    parser.add_argument("--score", default="confidence", metavar="NAME", help="what the score is (default: confidence)")
+    parser.add_argument("--score", metavar="NAME", help="what the score is (default: the model's own confidence)")
     parser.add_argument("--days", type=float, default=90.0, metavar="D", help="until it expires (default: 90)")
     parser.add_argument("--key", metavar="FILE", help="Ed25519 private key (PEM) that signs it; goes with --out")
     parser.add_argument("--out", metavar="FILE", help="certificate to write; must not exist")
@@ -76,13 +77,13 @@ def read_pairs(path: str, task: str) -> tuple[list[float], list[bool]]:
             continue
         try:
             row = json.loads(line)
-            score, label = row["score"], row["worse"]
-            good = isinstance(label, bool) and isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
-        except (ValueError, KeyError, TypeError, RecursionError):
-            good = False
-        if not good:
+        except (ValueError, RecursionError):
+            row = None
+        pair = row if isinstance(row, dict) else {}
+        score, label = pair.get("score"), pair.get("worse")
+        if not isinstance(label, bool) or not isinstance(score, int | float) or isinstance(score, bool) or not 0 <= score <= 1:
             raise CertificateError(f"{path}:{number}: expected {FORM}")
-        if row.get("task", task) == task:
+        if pair.get("task", task) == task:
             scores.append(float(score))
             worse.append(label)
     if not scores:
@@ -144,16 +145,16 @@ def _write(options: argparse.Namespace, found: list[Certified], key: Ed25519Priv
     import leanto_edge
 
     try:
-        build = leanto_edge.load(options.model or leanto_edge.embedded()).info.build_hash
+        info = leanto_edge.load(options.model or leanto_edge.embedded(), adapter=options.adapter).info
     except leanto_edge.ArtifactError as error:
         raise ModelError(str(error), path=str(error.path)) from None
     now = float(int(time.time()))
     made = certificate.from_points(
         found,
         task=options.task,
-        build=build,
+        build=info.build_hash,
         cloud_model=options.cloud_model,
-        score=options.score,
+        score=options.score or certificate.score_name(info.confidence.get(options.task)),
         issued_at=now,
         expires_at=now + 86400 * options.days,
     )

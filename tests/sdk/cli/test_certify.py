@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import leanto_edge
-from leanto.certificate import usable
+from leanto.certificate import score_name, usable
 from leanto.cli import main
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -65,8 +65,8 @@ def test_the_feasibility_comes_first_and_the_certificate_can_be_used(
     labels = [line.split()[0] for line in lines]
     assert labels == ["pairs", "oracle", "this", "labels", "certified", "certified", "written", "pin"]
     assert lines[-1].split()[1] == PIN
-    build = leanto_edge.load(leanto_edge.embedded()).info.build_hash
-    found, reason = usable(file.read_text(), PIN, build, "big", "call", time.time())
+    info = leanto_edge.load(leanto_edge.embedded()).info
+    found, reason = usable(file.read_text(), PIN, info.build_hash, "big", "call", time.time(), score=score_name(info.confidence["call"]))
     assert found is not None, reason
     assert [point.alpha for point in found.points] == [0.1, 0.05]
     assert 0.4 < found.threshold < 0.75
