@@ -46,7 +46,7 @@ def _certificates(data: Path, alpha: float, splits: int) -> list[Row]:
     """A row for each pair of models, and the means over all that are worth it, for delta and for half of it.
 
     `broken` is over independent draws from all 10,000, their exact risk known: what the theorem says. `broken_rest` is over
-    random splits, judged by the risk measured on the 7,000 others, which is noisy itself. `plain` is fixed-sequence testing in steps of 1 %.
+    random splits, judged by the risk measured on the 7,000 others, itself noisy. `plain` is fixed-sequence testing in steps of 1 %.
     """
     rows = []
     for name, scores, worse in _outcomes(data):
