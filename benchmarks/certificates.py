@@ -1,7 +1,8 @@
 """Certificates and audit on real outcomes: is the promise kept, how much of the possible stays local, how soon is a shift noticed.
 
-`python -m benchmarks.certificates --data DATA [--json] [--quick]`. DATA holds routing/llm_uncertainty_bench: option logits of small and
-large models on three tasks. "Worse": the small model's choice is not the large one's. The score is its largest probability, as it is.
+`python -m benchmarks.certificates --data DATA [--json] [--quick]`. DATA holds routing/llm_uncertainty_bench, option logits of small and
+large models on three tasks, and nlu/ for the embedded pair. "Worse": the small model's choice is not the large one's. The score is its
+largest probability, as it is.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import leanto_edge
 from benchmarks.measure import Row, machine, show
 from leanto.audit import Audit, observe
+from leanto.cli.calibrate import answers
+from leanto.confidence import fit, predict
 from leanto.selective_risk import Flags, Vector, certify, least_pairs, prefix_p_values, upper_bound
 
 LARGE = {
@@ -34,11 +39,13 @@ PAIRS = 3000
 LEAST, WORTH_IT = 0.1, 0.2  # what the exact threshold keeps, for a pair to be looked at, and to be worth a router
 LONGEST = 2000
 
+Answered = tuple[list[leanto_edge.Token], bool, bool]  # the edge's evidence, whether it is right, whether the cloud is
+
 
 def measure(data: Path, quick: bool) -> list[Row]:
     """Certificates for each alpha, then audits."""
     splits = 60 if quick else 300
-    rows = [row for alpha in (0.05, 0.1) for row in _certificates(data, alpha, splits)]
+    rows = [row for alpha in (0.05, 0.1) for row in _certificates(data, alpha, splits)] + _embedded(data, splits)
     return rows + [row for alpha in (0.05, 0.1) for row in (*_audits(alpha, splits), *_shifts(data, alpha, splits))]
 
 
@@ -197,6 +204,46 @@ def _first_alarm(alpha: float, stream: Flags) -> int:
     return len(stream) + 1
 
 
+def _embedded(data: Path, splits: int) -> list[Row]:
+    """The pair that ships: pocket's confidence is fitted on a third of the validation commands, the others certify it against
+    pocket-large (worse: only pocket-large is right), and the test commands judge. Over random thirds; the last row is certified on all but
+    with the confidence as shipped, which was fitted on the same commands."""
+    edge, cloud = (leanto_edge.load(path) for path in (leanto_edge.embedded(), leanto_edge.embedded_large()))
+    answered = []
+    for split in ("valid", "test"):
+        lines = (data / "nlu" / f"assistant_{split}.jsonl").read_text().splitlines()
+        rows = [(row["utterance"], {"intent": row["intent"], "slots": row["slots"]}) for row in map(json.loads, lines)]
+        large = [right for _, right in answers(cloud, rows, "call")]
+        answered.append([(*one, right) for one, right in zip(answers(edge, rows, "call"), large, strict=True)])
+    valid, test = answered
+    found = []
+    for seed in range(max(10, splits // 15)):
+        order = np.random.default_rng(seed).permutation(len(valid))
+        third = len(valid) // 3
+        model = fit([valid[i][:2] for i in order[:third]])
+        found.append(_served(model, [valid[i] for i in order[third:]], test))
+    means: Row = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    least = {f"{key}_least": min(one[key] for one in found) for key in ("local", "points_to_cloud")}
+    first: Row = {"what": f"pocket to pocket-large, mean of {len(found)} thirds", "alpha": 0.05, "delta": DELTA, **means, **least}
+    return [first, {"what": "as shipped", "alpha": 0.05, "delta": DELTA, **_served(edge.info.confidence["call"], valid, test)}]
+
+
+def _served(model: Mapping[str, Any], labelled: list[Answered], test: list[Answered]) -> dict[str, float]:
+    """What the threshold certified on `labelled` does to the test commands."""
+    one = certify([predict(model, tokens) for tokens, _, _ in labelled], [cloud and not edge for _, edge, cloud in labelled], 0.05, DELTA)
+    threshold = one.threshold if one else 2.0
+    kept = [(predict(model, tokens) >= threshold, edge, cloud) for tokens, edge, cloud in test]
+    exact = float(np.mean([edge if local else cloud for local, edge, cloud in kept]))
+    local = sum(local for local, _, _ in kept)
+    return {
+        "threshold": threshold,
+        "local": local / len(kept),
+        "risk": sum(local and cloud and not edge for local, edge, cloud in kept) / max(1, local),
+        "exact_match": exact,
+        "points_to_cloud": 100 * (exact - float(np.mean([cloud for _, _, cloud in kept]))),
+    }
+
+
 def _interval(count: int, n: int) -> list[float]:
     """95 % Clopper–Pearson."""
     return [1 - upper_bound(n - count, n, 0.025), upper_bound(count, n, 0.025)]
@@ -205,7 +252,7 @@ def _interval(count: int, n: int) -> list[float]:
 def main() -> None:
     """Print the tables, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds routing/")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds routing/ and nlu/")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="a fifth of the splits")
     args = parser.parse_args()
@@ -214,8 +261,9 @@ def main() -> None:
     if args.json:
         print(json.dumps({"benchmark": "certificates", "machine": where, "rows": rows}, indent=1))
     else:
-        show("certificates", where, [row for row in rows if "possible" in row])
-        show("audit", where, [row for row in rows if "possible" not in row])
+        kinds = {"certificates": "possible", "embedded pair": "local", "audit": "streams"}
+        for title, mark in kinds.items():
+            show(title, where, [row for row in rows if mark in row])
 
 
 if __name__ == "__main__":
