@@ -95,7 +95,7 @@ class Certificate:
         """The risk promised."""
         return self.points[0].alpha
 
-    def valid_for(self, build: str, cloud_model: str, task: str, now: float, *, score: str) -> Validity:
+    def valid_for(self, build: str, cloud_model: str | None, task: str, now: float, *, score: str) -> Validity:
         """Whether it speaks of this build, cloud model, task and score (see `score_name`), and now (seconds since the epoch) is its time.
 
         A build hash does not cover the confidence model, so the score must be the same too.
@@ -103,7 +103,7 @@ class Certificate:
         asked = {"build": build, "cloud model": cloud_model, "task": task, "score": score}
         for (what, theirs), mine in zip(asked.items(), (self.build, self.cloud_model, self.task, self.score), strict=True):
             if mine != theirs:
-                return Validity(f"it is for the {what} {mine[:40]!r}, not {theirs[:40]!r}")
+                return Validity(f"it is for the {what} {mine!r:.42}, not {theirs!r:.42}")
         if not math.isfinite(now):
             return Validity("this device does not know the time")
         if now < self.issued_at - SKEW_S:
@@ -151,7 +151,7 @@ def verify(text: str, public_key: str) -> Certificate:
 
 
 def usable(
-    text: str, public_key: str, build: str, cloud_model: str, task: str, now: float, *, score: str
+    text: str, public_key: str, build: str, cloud_model: str | None, task: str, now: float, *, score: str
 ) -> tuple[Certificate | None, str]:
     """The certificate in `text` if it is signed, in time and speaks of just this; otherwise none, and the reason. Never raises."""
     try:

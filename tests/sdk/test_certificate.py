@@ -111,6 +111,7 @@ def test_a_foreign_certificate_counts_as_none_and_says_whose_it_is() -> None:
     assert "build" in reason(text, build="c" * 64)
     assert "cloud model 'pocket-large', not 'gpt'" in reason(text, cloud="gpt")
     assert "task 'call', not 'text'" in reason(text, task="text")
+    assert "not None" in GOOD.valid_for(GOOD.build, None, "call", NOW, score="confidence").reason
     assert "score 'confidence', not 'margin'" in reason(text, score="margin")
 
 

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanto import certificate
 from leanto.errors import CertificateError, ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -143,6 +142,7 @@ def _read_key(path: str) -> Ed25519PrivateKey:
 def _write(options: argparse.Namespace, found: list[Certified], key: Ed25519PrivateKey) -> str:
     """Write the signed certificate and return the public key to pin."""
     import leanto_edge
+    from leanto import certificate
 
     try:
         info = leanto_edge.load(options.model or leanto_edge.embedded(), adapter=options.adapter).info
