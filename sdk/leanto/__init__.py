@@ -13,6 +13,7 @@ from leanto.client import AsyncClient, Client
 from leanto.clock import Clock
 from leanto.decision import Check, Decision
 from leanto.errors import (
+    CertificateError,
     CloudUnavailable,
     DeadlineExceeded,
     EngineFault,
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncChat",
     "AsyncClient",
+    "CertificateError",
     "Chat",
     "Check",
     "Client",

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from leanto.isotonic import apply_isotonic, fit_isotonic
+
 Vector = NDArray[np.float64]
 FOLDS = 5
 ITERATIONS = 50
@@ -85,11 +87,12 @@ def predict(model: Mapping[str, Any], tokens: Sequence[Evidence]) -> float:
     if tuple(model["features"]) != FEATURES:
         raise ValueError(f"the confidence model was made for the features {', '.join(model['features'])}; calibrate again")
     scaled = (features(tokens) - np.asarray(model["mean"])) / np.asarray(model["scale"])
-    return float(_sigmoid(scaled @ np.asarray(model["weights"]) + model["bias"]))
+    p = float(_sigmoid(scaled @ np.asarray(model["weights"]) + model["bias"]))
+    return float(apply_isotonic(model["isotonic"], p)) if "isotonic" in model else p
 
 
 def fit(rows: Iterable[tuple[Sequence[Evidence], bool]], *, precision: float = 0.95, ridge: float = 1.0) -> dict[str, Any]:
-    """A confidence model from (tokens of an answer, was it right) pairs: logistic regression by IRLS, deterministic.
+    """A confidence model from (tokens of an answer, was it right) pairs: logistic regression by IRLS, then isotonic; deterministic.
 
     `threshold` is the lowest at which answers kept are right with frequency `precision`. It, `auroc` and `ece` (equal-mass bins)
     come from predictions out of fold, so they say what unseen answers may expect. Raises ValueError below 20 rows or with one class.
@@ -107,12 +110,16 @@ def fit(rows: Iterable[tuple[Sequence[Evidence], bool]], *, precision: float = 0
         weights, bias = _logistic(z[fold != k], y[fold != k], ridge)
         unseen[fold == k] = _sigmoid(z[fold == k] @ weights + bias)
     weights, bias = _logistic(z, y, ridge)
+    knots, ranked = fit_isotonic(unseen, y > 0), unseen.copy()
+    for k in range(FOLDS):
+        unseen[fold == k] = apply_isotonic(fit_isotonic(ranked[fold != k], y[fold != k] > 0), ranked[fold == k])
     return {
         "features": list(FEATURES),
         "mean": mean.tolist(),
         "scale": scale.tolist(),
         "weights": weights.tolist(),
         "bias": bias,
+        "isotonic": knots,
         "threshold": choose_threshold(unseen, y > 0, precision),
         "rows": len(y),
         "auroc": auroc(unseen, y > 0),

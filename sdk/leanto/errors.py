@@ -6,6 +6,7 @@
     │   ├── PolicyError           .file .line     a policy that does not say what it seems to say
     │   ├── SignalError           a --simulate string that cannot be read
     │   ├── ModelError            .path           a missing, damaged or foreign model artifact
+    │   ├── CertificateError                      a certificate that is not signed as it should be, or labels none can come from
     │   ├── TargetError           a cloud address or trust root that cannot be used
     │   ├── OutputError           .path           a file that cannot be written
     │   └── MissingExtra          .extra          a feature whose optional packages are not installed
@@ -68,6 +69,10 @@ class ModelError(UserError):
     def __init__(self, message: str, *, path: str | None = None) -> None:
         super().__init__(message)
         self.path = path
+
+
+class CertificateError(UserError):
+    """A certificate that cannot be read or was not signed by the pinned key, or labelled pairs that none can be made from."""
 
 
 class TargetError(UserError):

@@ -1,0 +1,152 @@
+"""`leanto calibrate`: a local model answers labelled prompts and learns how sure it may be. The work is leanto.confidence."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from leanto.errors import CertificateError, ModelError, OutputError
+
+if TYPE_CHECKING:
+    from leanto_edge import Engine, Token
+
+FORM = 'one JSON object a line: {"prompt": …, "completion": the right answer, or the cloud\'s}'
+TOKENS = 96
+LEARNT = 1 / 3  # of the lines, where the others are to be certified
+
+Answer = tuple[list["Token"], bool]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    about = "Let a local model answer prompts whose answers are known, and fit the confidence that it may have in its own."
+    parser = commands.add_parser("calibrate", help="how sure a model may be", description=about)
+    parser.add_argument("pairs", metavar="PAIRS", help=FORM)
+    parser.add_argument("--model", metavar="ARTIFACT", help="artifact to calibrate (default: embedded, which is only looked at)")
+    parser.add_argument("--task", choices=("call", "text"), default="call", help="what it is asked for (default: call)")
+    parser.add_argument("--write", action="store_true", help="keep the result in the artifact; needs --model")
+    parser.add_argument(
+        "--certify", metavar="FILE", help="fit on a third, and write the rest as pairs for `leanto certify` (must not exist)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of that third (default: 0)")
+    parser.add_argument("--json", action="store_true", help="the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0 once the confidence is fitted, and written where that was asked."""
+    import leanto_edge
+    from leanto.confidence import fit, predict
+
+    if options.write and options.model is None:
+        raise ModelError("--write needs --model: the embedded model is not changed")
+    if options.certify and Path(options.certify).exists():
+        raise OutputError(f"{options.certify}: already exists; remove it or choose another place", path=options.certify)
+    rows = read_pairs(options.pairs)
+    random.Random(options.seed).shuffle(rows)
+    try:
+        engine = leanto_edge.load(options.model or leanto_edge.embedded())
+        if options.task == "call" and engine.call_form is None:
+            raise ModelError(f"{engine.info.name}: makes no calls; choose --task text")
+        found = list(answers(engine, rows, options.task))
+    except leanto_edge.EdgeError as error:
+        raise ModelError(f"{options.model or 'the embedded model'}: cannot be calibrated: {error}") from None
+    learnt = round(len(found) * LEARNT) if options.certify else len(found)
+    try:
+        model = fit(found[:learnt])
+    except ValueError as error:
+        raise CertificateError(f"{options.pairs}: {error}") from None
+    if options.certify:
+        pairs = [{"score": predict(model, tokens), "worse": not right, "task": options.task} for tokens, right in found[learnt:]]
+        _write(options.certify, "".join(json.dumps(pair) + "\n" for pair in pairs))
+    if options.write:
+        _annotate(options.model, {**engine.info.confidence, options.task: model})
+    print(json.dumps({options.task: model}) if options.json else describe(model, found, options))
+    return 0
+
+
+def read_pairs(path: str) -> list[tuple[str, Any]]:
+    """(prompt, completion) of each line. Raises CertificateError naming the line that is none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise CertificateError(f"{path}: cannot be read; give a file with {FORM}") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or not isinstance(row.get("prompt"), str) or not isinstance(row.get("completion"), str | dict):
+            raise CertificateError(f"{path}:{number}: expected {FORM}")
+        rows.append((row["prompt"], row["completion"]))
+    return rows
+
+
+def answers(engine: Engine, rows: list[tuple[str, Any]], task: Literal["call", "text"]) -> Iterator[Answer]:
+    """The evidence of each greedy answer, and whether it is the known one; an answer without tokens is left out."""
+    from leanto_edge import GenerationRequest, SamplingParams
+
+    for prompt, completion in rows:
+        done = engine.complete(GenerationRequest(prompt, task, SamplingParams(max_tokens=TOKENS)))
+        if done.tokens:
+            yield list(done.tokens), same(done.text, completion)
+
+
+def same(text: str, completion: Any) -> bool:
+    """Whether two answers say the same: JSON by its values, in any order and case; other text by its words."""
+    return bool(_plain(text) == _plain(completion))
+
+
+def describe(model: dict[str, Any], found: list[Answer], options: argparse.Namespace) -> str:
+    """What came of it, as a table."""
+    right = sum(good for _, good in found) / len(found)
+    rows = [
+        ("answers", f"{len(found):,}, of which {right:.1%} are as given; fitted on {model['rows']:,}"),
+        ("separates", f"AUROC {model['auroc']:.3f}"),
+        ("means it", f"expected calibration error {model['ece']:.3f}"),
+        ("threshold", f"{model['threshold']:.3f} keeps answers of which 95 % were right; `leanto certify` finds one that is guaranteed"),
+    ]
+    rows += [("written", options.model)] if options.write else []
+    rows += [("certify", f"leanto certify {options.certify} --task {options.task}")] if options.certify else []
+    return "\n".join(f"{label:<12} {value}" for label, value in rows)
+
+
+def _plain(value: Any) -> Any:
+    """Lower case, single spaces; a JSON object as such, with one value in a list the same as the value."""
+    if isinstance(value, str):
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError):
+            parsed = None
+        return _plain(parsed) if isinstance(parsed, dict) else " ".join(value.lower().split())
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if inner != {}}
+    if isinstance(value, list):
+        plain = [_plain(inner) for inner in value]
+        return plain[0] if len(plain) == 1 else plain
+    return value
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with Path(path).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})", path=path) from None
+
+
+def _annotate(path: str, confidence: dict[str, Any]) -> None:
+    from leanto_edge import ArtifactError
+    from leanto_edge.artifact import annotate_artifact
+
+    try:
+        annotate_artifact(path, confidence=confidence)
+    except (ArtifactError, OSError) as error:
+        raise OutputError(f"{path}: the confidence cannot be written: {error}", path=path) from None
