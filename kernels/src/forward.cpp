@@ -138,7 +138,7 @@ void Forward::attend(size_t index, const Layer& layer) {
     const int threads = threads_for(tokens_ * heads * std::min(start_ + tokens_, layer.window) * d);
     const size_t queries = tokens_ * group, wanted = (static_cast<size_t>(threads) + shared - 1) / shared;
     const size_t most = std::min(kQueryRun, (queries + wanted - 1) / wanted), runs = (queries + most - 1) / most;
-    Pool::shared().run(threads, shared * runs, 1, [&](size_t begin, size_t end, int worker) {
+    Pool::shared().run(threads, shared * runs, [&](size_t begin, size_t end, int worker) {
         float* scratch = work_.attention_scratch.get() + static_cast<size_t>(worker) * attention_scratch(d);
         for (size_t i = begin; i < end; ++i) {
             const size_t head = i / runs, first = i % runs * most, last = std::min(first + most, queries);
@@ -224,7 +224,7 @@ void Forward::multiply(const float* x, std::span<const Product> products) {
     };
 
     const Inputs inputs = share(x, products);
-    Pool::shared().run(threads_for(tokens_ * ranks * products.front().w->columns), rank_chunks, 1, [&](size_t begin, size_t end, int) {
+    Pool::shared().run(threads_for(tokens_ * ranks * products.front().w->columns), rank_chunks, [&](size_t begin, size_t end, int) {
         for (size_t i = begin; i < end; ++i) {
             const Task task = owner(i, &Task::first_rank_chunk);
             const size_t rank = (i - task.first_rank_chunk) * kChunkRanks;
@@ -232,7 +232,7 @@ void Forward::multiply(const float* x, std::span<const Product> products) {
         }
     });
     const size_t tile_bytes = products.front().w->tile_bytes();
-    Pool::shared().run(threads_for(operations), chunks, 1, [&](size_t begin, size_t end, int worker) {
+    Pool::shared().run(threads_for(operations), chunks, [&](size_t begin, size_t end, int worker) {
         for (size_t i = begin; i < end; ++i) {
             const Task task = owner(i, &Task::first_chunk);
             const size_t row = (i - task.first_chunk) * kChunkRows;

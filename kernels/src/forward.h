@@ -47,7 +47,7 @@ class Forward {
     int threads_for(size_t operations) const;
     // Calls body(token, worker) for every token, each of which costs so many operations; a single one is the caller's.
     template <class Body> void each_token(size_t operations, const Body& body) const {
-        Pool::shared().run(tokens_ > 1 ? threads_for(tokens_ * operations) : 1, tokens_, 1, [&](size_t begin, size_t end, int worker) {
+        Pool::shared().run(tokens_ > 1 ? threads_for(tokens_ * operations) : 1, tokens_, [&](size_t begin, size_t end, int worker) {
             for (size_t t = begin; t < end; ++t) body(t, static_cast<size_t>(worker));
         });
     }

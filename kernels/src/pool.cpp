@@ -45,7 +45,7 @@ void pause() {
 
 Pool& Pool::shared() { return *pool; }
 
-void Pool::run_shared(int threads, size_t count, size_t chunk, Call call, const void* body) {
+void Pool::run_shared(int threads, size_t count, Call call, const void* body) {
     threads = std::min(threads, kMaxThreads);
     try {
         for (; started_ < threads; ++started_) std::thread(&Pool::serve, this, started_).detach();
@@ -54,7 +54,7 @@ void Pool::run_shared(int threads, size_t count, size_t chunk, Call call, const 
     }
     next_.store(0);
     count_ = count;
-    chunk_ = chunk;
+    shares_ = 2 * static_cast<size_t>(threads);
     call_ = call;
     body_ = body;
     open_.store(threads);
@@ -69,7 +69,12 @@ void Pool::run_shared(int threads, size_t count, size_t chunk, Call call, const 
 }
 
 void Pool::work(int worker) {
-    for (size_t begin; (begin = next_.fetch_add(chunk_)) < count_;) call_(body_, begin, std::min(begin + chunk_, count_), worker);
+    for (size_t begin = next_.load(), end; begin < count_;) {
+        end = begin + std::max<size_t>(1, (count_ - begin) / shares_);
+        if (!next_.compare_exchange_weak(begin, end)) continue;
+        call_(body_, begin, end, worker);
+        begin = next_.load();
+    }
 }
 
 void Pool::serve(int worker) {

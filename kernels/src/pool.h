@@ -16,15 +16,14 @@ class Pool {
 
     static Pool& shared();
 
-    // Calls body(begin, end, worker) until [0, count) is covered in runs of `chunk`, on up to `threads` threads, the caller (worker 0)
-    // among them. The body must not throw. With threads == 1 the pool is not touched.
-    template <class Body> void run(int threads, size_t count, size_t chunk, const Body& body) {
-        if (threads <= 1 || count <= chunk || !busy_.try_lock()) {
-            for (size_t begin = 0; begin < count; begin += chunk) body(begin, count - begin < chunk ? count : begin + chunk, 0);
-            return;
-        }
+    // Calls body(begin, end, worker) until [0, count) is covered, on up to `threads` threads, the caller (worker 0) among them: in long
+    // runs first, so that memory is read as a stream, and in short ones towards the end, so that nobody waits long. The body must not
+    // throw. With threads == 1 the pool is not touched.
+    template <class Body> void run(int threads, size_t count, const Body& body) {
+        if (count == 0) return;
+        if (threads <= 1 || count == 1 || !busy_.try_lock()) return body(0, count, 0);
         run_shared(
-            threads, count, chunk,
+            threads, count,
             [](const void* b, size_t begin, size_t end, int worker) { (*static_cast<const Body*>(b))(begin, end, worker); }, &body);
         busy_.unlock();
     }
@@ -32,7 +31,7 @@ class Pool {
   private:
     using Call = void (*)(const void* body, size_t begin, size_t end, int worker);
 
-    void run_shared(int threads, size_t count, size_t chunk, Call call, const void* body);
+    void run_shared(int threads, size_t count, Call call, const void* body);
     void work(int worker);
     void serve(int worker);
 
@@ -42,7 +41,7 @@ class Pool {
     std::atomic<int> inside_{0};           // workers that may be using the fields below
     int started_ = 1;                      // threads that exist, the caller counted
     std::atomic<size_t> next_{0};
-    size_t count_ = 0, chunk_ = 1;
+    size_t count_ = 0, shares_ = 1;  // a run is one of so many shares of what is left
     Call call_ = nullptr;
     const void* body_ = nullptr;
 };

@@ -14,10 +14,10 @@ constexpr int kCallers = 4, kLoops = 6000;
 bool call(size_t caller) {
     std::vector<size_t> out(257);
     for (size_t loop = 0; loop < kLoops; ++loop) {
-        const size_t count = 1 + (loop * 37 + caller) % out.size(), chunk = 1 + loop % 5;
+        const size_t count = 1 + (loop * 37 + caller) % out.size();
         std::vector<size_t> by_worker(leanto::Pool::kMaxThreads);
         out.assign(out.size(), 0);
-        leanto::Pool::shared().run(static_cast<int>(1 + loop % 4), count, chunk, [&](size_t begin, size_t end, int worker) {
+        leanto::Pool::shared().run(static_cast<int>(1 + loop % 4), count, [&](size_t begin, size_t end, int worker) {
             for (size_t i = begin; i < end; ++i) out[i] += i + loop;
             by_worker[static_cast<size_t>(worker)] += end - begin;
         });
