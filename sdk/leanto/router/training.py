@@ -1,0 +1,158 @@
+"""Learns a router from logged outcomes: ridge regression of the gain on structure and words, its two penalties chosen out of fold.
+
+Folds hold out whole groups (subjects, tasks, customers) where the outcomes name them, so the report says what prompts of a new kind
+may expect. Deterministic. Knows nothing of files but the outcomes' JSONL.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanto.confidence import auroc, expected_calibration_error
+from leanto.errors import ModelError
+from leanto.router.design import Design, Ridge
+from leanto.router.model import Router
+
+Vector = NDArray[np.float64]
+FOLDS = 5
+FEWEST = 50  # outcomes
+PENALTIES = ((300.0, 12.0), (3000.0, 4.0), (3000.0, 12.0), (3000.0, 40.0))  # of structure, of words: tried in this order
+FORM = (
+    'one JSON object a line: {"prompt": …, "local_right": true, "cloud_right": false} or {"prompt": …, "gain": −1…1}, and "group" if known'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What both models made of a prompt: `gain` is the cloud's quality less the local one's, −1…1. `group` is what may be new one day."""
+
+    prompt: str
+    gain: float
+    group: str | None = None
+
+
+def train(outcomes: Sequence[Outcome]) -> Router:
+    """A router, with its report. Raises ValueError below FEWEST outcomes, or where one model is never the better one."""
+    gain = np.array([outcome.gain for outcome in outcomes], np.float64)
+    worse = int((gain > 0).sum())
+    if len(gain) < FEWEST or not 0 < worse < len(gain):
+        raise ValueError(f"{len(gain)} outcomes, the cloud better in {worse}: at least {FEWEST} are needed, of both kinds")
+    design, fold = Design([outcome.prompt for outcome in outcomes]), folds(outcomes)
+    unseen = {penalties: _out_of_fold(design, gain, fold, penalties) for penalties in PENALTIES}
+    chosen = min(PENALTIES, key=lambda penalties: float(((unseen[penalties] - gain) ** 2).sum()))
+    slope, intercept = _platt(unseen[chosen], gain <= 0)
+    fitted = design.fit(np.arange(len(gain)), gain, *chosen)
+    return Router(
+        **fitted.vectors(),
+        bias=fitted.bias,
+        slope=slope,
+        intercept=intercept,
+        report=_report(outcomes, gain, unseen[chosen], slope, intercept) | {"penalties": list(chosen)},
+    )
+
+
+def folds(outcomes: Sequence[Outcome], count: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
+    """The fold 0…count−1 of each outcome (n,), of even sizes; a group, or where there are none a prompt, is never in two folds."""
+    keys = [outcome.group if grouped(outcomes) else outcome.prompt for outcome in outcomes]
+    sizes = Counter(keys)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    names = list(sizes)
+    place, filled = {}, [0] * count
+    for name in sorted((names[i] for i in order), key=lambda name: -sizes[name]):
+        place[name] = filled.index(min(filled))
+        filled[place[name]] += sizes[name]
+    return np.array([place[key] for key in keys], np.int64)
+
+
+def grouped(outcomes: Sequence[Outcome]) -> bool:
+    """Whether whole groups can be held out: all outcomes have one, and there are at least FOLDS."""
+    groups = {outcome.group for outcome in outcomes}
+    return None not in groups and len(groups) >= FOLDS
+
+
+def apgr(gain: Vector, score: Vector) -> float | None:
+    """Average performance gap recovered: 0.5 is chance, 1 a step at no cost; the exact curve, from the lowest score on.
+
+    Share of the whole gain (n,) that the cloud recovers, averaged over all shares of prompts sent to it, those with the lowest score (n,)
+    first and equal scores together. None where the cloud is not the better one on the whole.
+    """
+    if gain.sum() <= 0:
+        return None
+    order = np.argsort(score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
+    recovered = np.concatenate(([0.0], np.cumsum(gain[order])[ends])) / gain.sum()
+    share = np.concatenate(([0.0], (ends + 1) / len(order)))
+    return float(((recovered[1:] + recovered[:-1]) / 2 * np.diff(share)).sum())
+
+
+def read_outcomes(path: str | Path) -> list[Outcome]:
+    """The outcomes of a JSONL file. Raises ModelError with the line that is none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: the outcomes cannot be read: {error}; give {FORM}", path=str(path)) from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(_outcome(json.loads(line)))
+            except (ValueError, TypeError, KeyError, RecursionError):
+                raise ModelError(f"{path}: line {number} is no outcome; give {FORM}", path=str(path)) from None
+    return found
+
+
+def _outcome(row: dict[str, Any]) -> Outcome:
+    group = row.get("group")
+    gain = row["gain"] if "gain" in row else _quality(row["cloud_right"]) - _quality(row["local_right"])
+    if isinstance(gain, bool) or not -1 <= gain <= 1 or not isinstance(row["prompt"], str) or not isinstance(group, str | None):
+        raise ValueError
+    return Outcome(row["prompt"], float(gain), group)
+
+
+def _quality(right: Any) -> float:
+    if not isinstance(right, bool):
+        raise TypeError
+    return float(right)
+
+
+def _out_of_fold(design: Design, gain: Vector, fold: NDArray[np.int64], penalties: tuple[float, float]) -> Vector:
+    predicted = np.empty(len(gain))
+    for k in range(FOLDS):
+        fitted: Ridge = design.fit(np.flatnonzero(fold != k), gain, *penalties)
+        predicted[fold == k] = fitted.predict(np.flatnonzero(fold == k))
+    return predicted
+
+
+def _platt(gain: Vector, fine: NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope (never above 0) and intercept of the log-odds of "not worse" in the predicted gain: Newton's method with Platt's soft targets."""
+    yes, no = int(fine.sum()), int((~fine).sum())
+    target = np.where(fine, (yes + 1) / (yes + 2), 1 / (no + 2))
+    design, beta = np.column_stack([gain, np.ones(len(gain))]), np.array([0.0, math.log((yes + 1) / (no + 1))])
+    for _ in range(20):
+        p = 0.5 * (1.0 + np.tanh(0.5 * (design @ beta)))
+        beta -= np.linalg.solve((design * (p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2), design.T @ (p - target))
+    return (float(beta[0]), float(beta[1])) if beta[0] <= 0 else (0.0, math.log((yes + 1) / (no + 1)))
+
+
+def _report(outcomes: Sequence[Outcome], gain: Vector, unseen: Vector, slope: float, intercept: float) -> dict[str, Any]:
+    """What prompts that were held out say of the router."""
+    p = 0.5 * (1.0 + np.tanh(0.5 * (intercept + slope * unseen)))
+    return {
+        "outcomes": len(outcomes),
+        "held_out": "groups" if grouped(outcomes) else "prompts",
+        "groups": len({outcome.group for outcome in outcomes} - {None}),
+        "mean_gain": float(gain.mean()),
+        "not_worse": float((gain <= 0).mean()),
+        "apgr": apgr(gain, -unseen),
+        "auroc": auroc(p, gain <= 0),
+        "ece": expected_calibration_error(p, gain <= 0),
+    }
