@@ -85,7 +85,7 @@ def predict(model: Mapping[str, Any], tokens: Sequence[Evidence]) -> float:
     if tuple(model["features"]) != FEATURES:
         raise ValueError(f"the confidence model was made for the features {', '.join(model['features'])}; calibrate again")
     scaled = (features(tokens) - np.asarray(model["mean"])) / np.asarray(model["scale"])
-    return float(_sigmoid(scaled @ np.asarray(model["weights"]) + model["bias"]))
+    return float(sigmoid(scaled @ np.asarray(model["weights"]) + model["bias"]))
 
 
 def fit(rows: Iterable[tuple[Sequence[Evidence], bool]], *, precision: float = 0.95, ridge: float = 1.0) -> dict[str, Any]:
@@ -104,9 +104,9 @@ def fit(rows: Iterable[tuple[Sequence[Evidence], bool]], *, precision: float = 0
     unseen = np.empty(len(y))
     fold = np.arange(len(y)) % FOLDS
     for k in range(FOLDS):
-        weights, bias = _logistic(z[fold != k], y[fold != k], ridge)
-        unseen[fold == k] = _sigmoid(z[fold == k] @ weights + bias)
-    weights, bias = _logistic(z, y, ridge)
+        weights, bias = logistic(z[fold != k], y[fold != k], ridge)
+        unseen[fold == k] = sigmoid(z[fold == k] @ weights + bias)
+    weights, bias = logistic(z, y, ridge)
     return {
         "features": list(FEATURES),
         "mean": mean.tolist(),
@@ -146,18 +146,19 @@ def expected_calibration_error(p: Vector, right: NDArray[np.bool_], bins: int = 
     return float(sum(len(group) * abs(p[group].mean() - right[group].mean()) for group in groups) / len(p))
 
 
-def _sigmoid(z: Any) -> Any:
+def sigmoid(z: Any) -> Any:
+    """1 / (1 + exp(−z)), without overflow."""
     return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(z)))
 
 
-def _logistic(z: Vector, y: Vector, ridge: float) -> tuple[Vector, float]:
+def logistic(z: Vector, y: Vector, ridge: float) -> tuple[Vector, float]:
     """Weights (d,) and bias minimizing the logistic loss plus ridge/2·|w|², by Newton steps halved until they descend."""
     design = np.column_stack([z, np.ones(len(z))])
     penalty = np.full(design.shape[1], ridge)
     penalty[-1] = 1e-6  # the bias is free; a trace of ridge keeps the system solvable
     beta = np.zeros(design.shape[1])
     for _ in range(ITERATIONS):
-        p = _sigmoid(design @ beta)
+        p = sigmoid(design @ beta)
         gradient = design.T @ (p - y) + penalty * beta
         curvature = (design * (p * (1 - p))[:, None]).T @ design + np.diag(penalty)
         step = np.linalg.solve(curvature, gradient)

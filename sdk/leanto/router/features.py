@@ -20,10 +20,11 @@ _PAIR = np.uint32(2654435761)  # an odd multiplier (Knuth, TAOCP 6.4), so that a
 _TOKEN = re.compile(r"[^\W\d_]+|\d+|_+|[^\w\s]")
 _OPTION = re.compile(r"^[ \t]*(?:[A-Ja-j]|[1-9])[.)][ \t]+(\S.*)$", re.MULTILINE)
 _MATH = frozenset("+*/=^<>()[]{}|\\√∑∫≤≥±×÷π∞")
-_STOP = frozenset(
+_COMMON = (
     "the of a an to in and is are for by with that as on it at be was were from or which this if not he his her she they them "
-    "has have had will would can could should do does did what when where who how why i you we my your no all most one".split()
+    "has have had will would can could should do does did what when where who how why i you we my your no all most one"
 )
+_STOP = frozenset(_COMMON.split())
 _FIRST = frozenset(("i", "my", "me", "we", "our"))
 _THIRD = frozenset(("he", "she", "his", "her", "him"))
 _NEGATIONS = frozenset(("not", "except", "least", "false", "incorrect", "never"))

@@ -94,7 +94,8 @@ class Router:
             raise ModelError(f"{path}: the router cannot be read: {error.strerror or error}", path=str(path)) from None
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
             raise ModelError(f"{path}: not a router, or damaged; make one with `leanto train-router`", path=str(path)) from None
-        return cls(**tensors, **numbers, report=report)
+        content: dict[str, Any] = {**tensors, **numbers}
+        return cls(**content, report=report)
 
 
 class _Refused(Exception):

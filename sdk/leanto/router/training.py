@@ -7,7 +7,6 @@ may expect. Deterministic. Knows nothing of files but the outcomes' JSONL.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leanto.confidence import auroc, expected_calibration_error
+from leanto.confidence import auroc, expected_calibration_error, logistic, sigmoid
 from leanto.errors import ModelError
 from leanto.router.design import Design, Ridge
 from leanto.router.model import Router
@@ -132,20 +131,15 @@ def _out_of_fold(design: Design, gain: Vector, fold: NDArray[np.int64], penaltie
     return predicted
 
 
-def _platt(gain: Vector, fine: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope (never above 0) and intercept of the log-odds of "not worse" in the predicted gain: Newton's method with Platt's soft targets."""
-    yes, no = int(fine.sum()), int((~fine).sum())
-    target = np.where(fine, (yes + 1) / (yes + 2), 1 / (no + 2))
-    design, beta = np.column_stack([gain, np.ones(len(gain))]), np.array([0.0, math.log((yes + 1) / (no + 1))])
-    for _ in range(20):
-        p = 0.5 * (1.0 + np.tanh(0.5 * (design @ beta)))
-        beta -= np.linalg.solve((design * (p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2), design.T @ (p - target))
-    return (float(beta[0]), float(beta[1])) if beta[0] <= 0 else (0.0, math.log((yes + 1) / (no + 1)))
+def _platt(predicted: Vector, fine: NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope (never above 0) and intercept of the log-odds of "not worse" in the predicted gain (Platt, 1999)."""
+    weights, intercept = logistic(predicted[:, None], fine.astype(np.float64), ridge=1e-2)
+    return (float(weights[0]), intercept) if weights[0] <= 0 else (0.0, float(np.log(fine.mean() / (1 - fine.mean()))))
 
 
 def _report(outcomes: Sequence[Outcome], gain: Vector, unseen: Vector, slope: float, intercept: float) -> dict[str, Any]:
     """What prompts that were held out say of the router."""
-    p = 0.5 * (1.0 + np.tanh(0.5 * (intercept + slope * unseen)))
+    p = sigmoid(intercept + slope * unseen)
     return {
         "outcomes": len(outcomes),
         "held_out": "groups" if grouped(outcomes) else "prompts",
