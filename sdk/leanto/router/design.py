@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from leanto.router.features import BUCKETS, STRUCTURE, structure, terms
+from leanto.router.features import BUCKETS, STRUCTURE, features
 from leanto.router.model import LIMIT
 
 Vector = NDArray[np.float64]
@@ -25,8 +25,9 @@ class Design:
     """Structure and terms of `prompts`, read once for all fits."""
 
     def __init__(self, prompts: Sequence[str]) -> None:
-        self.structure = np.array([structure(prompt) for prompt in prompts], np.float64).reshape(len(prompts), len(STRUCTURE))
-        self.terms = [terms(prompt) for prompt in prompts]
+        read = [features(prompt) for prompt in prompts]
+        self.structure = np.array([form for form, _ in read], np.float64).reshape(len(prompts), len(STRUCTURE))
+        self.terms = [found for _, found in read]
 
     def fit(self, rows: Indices, target: Vector, structure_penalty: float, term_penalty: float) -> Ridge:
         """Ridge regression of target[rows]: ½‖Xθ − y‖² + ½ Σ penalty·θ² on standardised structure and tf-idf of unit length."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from zlib import crc32
 
 import numpy as np
@@ -18,7 +19,10 @@ BUCKETS = 1 << 16  # of hashed words and pairs of words
 _PAIR = np.uint32(2654435761)  # an odd multiplier (Knuth, TAOCP 6.4), so that a pair is not the pair turned round
 
 _TOKEN = re.compile(r"[^\W\d_]+|\d+|_+|[^\w\s]")
-_OPTION = re.compile(r"^[ \t]*(?:[A-Ja-j]|[1-9])[.)][ \t]+(\S.*)$", re.MULTILINE)
+_OPTION = re.compile(r"^[ \t]*[a-j1-9][.)][ \t]+(\S.*)$", re.MULTILINE)
+_CAPITAL = re.compile(r"\b[A-Z]")
+_SHOUTED = re.compile(r"\b(?:NOT|EXCEPT|LEAST)\b")
+_DIGIT = re.compile(r"\d")
 _MATH = frozenset("+*/=^<>()[]{}|\\√∑∫≤≥±×÷π∞")
 _COMMON = (
     "the of a an to in and is are for by with that as on it at be was were from or which this if not he his her she they them "
@@ -45,7 +49,7 @@ _ASKS = {
     "cites": {"according", "passage", "author", "information"},
     "states": {"statement", "statements", "ii"},
 }
-_ASKED = tuple((name, frozenset(words)) for name, words in _ASKS.items())
+_ASKED = tuple(map(frozenset, _ASKS.values()))
 
 STRUCTURE = (
     *("log_chars", "log_words", "word_length", "long_words", "stop_words", "capitals", "numbers", "math", "equation", "money"),
@@ -53,108 +57,105 @@ STRUCTURE = (
     *("first_person", "third_person", "lines", "sentences", "sentence_length", "year"),
     *_ASKS,
     *("options", "option_length", "option_spread", "option_longest", "option_shortest", "option_numbers", "option_digits"),
-    *("option_math", "option_single_words", "option_capitals", "option_similarity", "option_closest", "option_starts"),
+    *("option_math", "option_single_words", "option_similarity", "option_closest", "option_starts"),
     *("option_overlap", "option_all", "option_none", "option_truth", "option_both", "option_absolute", "option_permuted"),
     *("option_lists", "option_word_length"),
 )
 
 
-def structure(text: str) -> list[float]:
-    """How the prompt is built: one finite number for each name in STRUCTURE."""
-    stem, options = split_options(text)
-    return _stem(stem) + (_options(options, stem) if options else _NO_OPTIONS)
+def features(text: str) -> tuple[list[float], NDArray[np.int64]]:
+    """How the prompt is built, a finite number for each name in STRUCTURE; and the distinct buckets (k,) of its words, case ignored."""
+    low = text.lower().encode(errors="replace").decode()  # half a surrogate pair is no word
+    stem, options, rest = split_options(low)
+    stem_tokens, option_tokens = _TOKEN.findall(stem), [_TOKEN.findall(option) for option in options]
+    form = _stem(text[: len(stem)].strip(), stem_tokens)
+    form += _options(options, option_tokens, stem_tokens) if options else _NO_OPTIONS
+    return form, _buckets([*stem_tokens, *chain.from_iterable(option_tokens), *_TOKEN.findall(rest)])
 
 
-def terms(text: str) -> NDArray[np.int64]:
-    """The distinct buckets (k,) of its words and pairs of neighbouring words; case is ignored."""
-    words = np.fromiter((crc32(word.encode()) for word in _TOKEN.findall(text.lower())), np.uint32)
-    pairs = words[:-1] * _PAIR + words[1:]
-    pairs ^= pairs >> np.uint32(15)  # the low bits of a product know only the low bits of its factors
-    return np.unique(np.concatenate((words, pairs)) % np.uint32(BUCKETS)).astype(np.int64)
-
-
-def split_options(text: str) -> tuple[str, list[str]]:
-    """The question, and the answers that a prompt lists on lines `A. …` or `1) …`; no list, no options."""
+def split_options(text: str) -> tuple[str, list[str], str]:
+    """Question, listed answers, and what follows, of a text in small letters that lists answers on lines `a. …` or `1) …`."""
     found = list(_OPTION.finditer(text))
     if len(found) < 2:
-        return text.strip(), []
-    return text[: found[0].start()].strip(), [match[1].strip() for match in found]
+        return text, [], ""
+    return text[: found[0].start()], [match[1].strip() for match in found], text[found[-1].end() :]
 
 
-def _stem(stem: str) -> list[float]:
-    tokens = _TOKEN.findall(stem)
-    words = [token for token in tokens if token[0].isalpha()]
-    lower = [word.lower() for word in words]
-    said = set(lower)
-    n = max(1, len(words))
-    sentences = sum(tokens.count(mark) for mark in ".!?")
-    numbers = [token for token in tokens if token[0].isdigit()]
+def _buckets(words: Sequence[str]) -> NDArray[np.int64]:
+    """Of words and of pairs of neighbours, sorted, each once."""
+    single = np.fromiter(map(crc32, map(str.encode, words)), np.uint32, len(words))
+    pairs = single[:-1] * _PAIR + single[1:]
+    pairs ^= pairs >> np.uint32(15)  # the low bits of a product know only the low bits of its factors
+    found = np.concatenate((single, pairs)) % np.uint32(BUCKETS)
+    found.sort()
+    return found[np.flatnonzero(np.diff(found, prepend=np.uint32(BUCKETS)))].astype(np.int64)
+
+
+def _stem(stem: str, tokens: Sequence[str]) -> list[float]:
+    words = [token for token in tokens if token.isalpha()]
+    said = set(tokens)
+    n, all_tokens = max(1, len(words)), max(1, len(tokens))
+    sentences = tokens.count(".") + tokens.count("!") + tokens.count("?")
+    numbers = [token for token in tokens if token.isdigit()]
     return [
         math.log1p(len(stem)),
         math.log1p(len(words)),
         sum(map(len, words)) / n,
-        sum(len(word) > 8 for word in words) / n,
-        sum(map(_STOP.__contains__, lower)) / n,
-        sum(word[0].isupper() for word in words) / n,
-        len(numbers) / max(1, len(tokens)),
-        sum(map(_MATH.__contains__, tokens)) / max(1, len(tokens)),
-        float("=" in stem or "^" in stem),
-        float("$" in stem or "%" in stem),
-        float('"' in stem or "“" in stem or "''" in stem),
+        sum([len(word) > 8 for word in words]) / n,
+        sum(map(_STOP.__contains__, words)) / n,
+        len(_CAPITAL.findall(stem)) / n,
+        len(numbers) / all_tokens,
+        sum(map(_MATH.__contains__, tokens)) / all_tokens,
+        float("=" in said or "^" in said),
+        float("$" in said or "%" in said),
+        float('"' in said or "“" in said or "''" in stem),
         float(stem.endswith("?")),
         float("__" in stem),
         float(stem.endswith(":")),
         float(bool(stem) and stem[-1] not in "?.:!_"),
         float(not said.isdisjoint(_NEGATIONS)),
-        float("NOT" in words or "EXCEPT" in words or "LEAST" in words),
-        float("of the following" in stem.lower()),
-        sum(map(_FIRST.__contains__, lower)) / n,
-        sum(map(_THIRD.__contains__, lower)) / n,
+        float(_SHOUTED.search(stem) is not None),
+        float("of the following" in stem),
+        sum(map(_FIRST.__contains__, words)) / n,
+        sum(map(_THIRD.__contains__, words)) / n,
         math.log1p(stem.count("\n")),
         math.log1p(sentences),
         math.log1p(n / (1 + sentences)),
         float(any(len(number) == 4 and number[0] in "12" for number in numbers)),
-        *(float(not said.isdisjoint(asked)) for _, asked in _ASKED),
+        *[float(not said.isdisjoint(asked)) for asked in _ASKED],
     ]
 
 
-def _options(options: Sequence[str], stem: str) -> list[float]:
-    tokens = [_TOKEN.findall(option.lower()) for option in options]
-    words = [{token for token in listed if token[0].isalnum()} for listed in tokens]
-    lengths = [len(option) for option in options]
-    mean = sum(lengths) / len(lengths)
-    alike = [len(a & b) / max(1, len(a | b)) for i, a in enumerate(words) for b in words[:i]]
-    said, asked = set().union(*words), set(_TOKEN.findall(stem.lower())) - _STOP
-    everything = [token for listed in tokens for token in listed if token[0].isalnum()]
+def _options(options: Sequence[str], tokens: Sequence[Sequence[str]], asked: Sequence[str]) -> list[float]:
+    words = [frozenset(filter(str.isalnum, listed)) for listed in tokens]
+    lengths = list(map(len, options))
+    n = len(options)
+    mean = sum(lengths) / n
+    alike = [len(a & b) / (len(a | b) or 1) for i, a in enumerate(words) for b in words[max(0, i - 9) : i]]
+    said, topic = frozenset().union(*words), set(asked) - _STOP
     return [
-        math.log1p(len(options)),
+        math.log1p(n),
         math.log1p(mean),
-        math.log1p(math.sqrt(sum((length - mean) ** 2 for length in lengths) / len(lengths))),
+        math.log1p(math.sqrt(sum([(length - mean) ** 2 for length in lengths]) / n)),
         max(lengths) / (mean + 1),
         min(lengths) / (mean + 1),
-        _share(sum(token[0].isdigit() for token in listed) * 2 >= len(listed) for listed in tokens),
-        _share(any(token[0].isdigit() for token in listed) for listed in tokens),
-        _share(not _MATH.isdisjoint(listed) for listed in tokens),
-        _share(len(listed) == 1 for listed in tokens),
-        _share(option[0].isupper() for option in options),
+        sum([2 * sum(map(str.isdigit, listed)) >= len(listed) for listed in tokens]) / n,
+        sum([_DIGIT.search(option) is not None for option in options]) / n,
+        sum([not _MATH.isdisjoint(listed) for listed in tokens]) / n,
+        sum([len(listed) == 1 for listed in tokens]) / n,
         sum(alike) / len(alike),
         max(alike),
-        len({listed[0] if listed else "" for listed in tokens}) / len(options),
-        sum(len(listed & asked) / (len(listed) + 1) for listed in words) / len(options),
+        len({listed[0] for listed in tokens}) / n,
+        sum([len(listed & topic) / (len(listed) + 1) for listed in words]) / n,
         float(any("all" in listed and ("above" in listed or "these" in listed) for listed in words)),
         float("none" in said or "neither" in said),
         float(not said.isdisjoint(_TRUTH)),
         float("both" in said or "ii" in said),
-        _share(not listed.isdisjoint(_ABSOLUTE) for listed in words),
-        float(len({tuple(sorted(listed)) for listed in tokens}) < len(options)),
-        _share("," in listed or ";" in listed for listed in tokens),
-        sum(map(len, everything)) / max(1, len(everything)),
+        sum([not listed.isdisjoint(_ABSOLUTE) for listed in words]) / n,
+        float(len(set(words)) < n),
+        sum(["," in listed or ";" in listed for listed in tokens]) / n,
+        sum(map(len, said)) / (len(said) or 1),
     ]
 
 
-_NO_OPTIONS = [0.0] * (len(STRUCTURE) - len(_stem("")))
-
-
-def _share(found: Iterable[bool]) -> float:
-    listed = list(found)
-    return sum(listed) / len(listed)
+_NO_OPTIONS = [0.0] * (len(STRUCTURE) - len(_stem("", [])))

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from leanto.errors import ModelError, OutputError
-from leanto.router.features import BUCKETS, STRUCTURE, structure, terms
+from leanto.router.features import BUCKETS, STRUCTURE, features
 
 Vector = NDArray[np.float32]
 VERSION = 1
@@ -55,8 +55,8 @@ class Router:
 
     def gain(self, text: str) -> float:
         """Expected quality of the cloud's answer less that of the local one, in the units of the outcomes: −1…1."""
-        form = (np.array(structure(text), np.float32) - self.structure_mean) / self.structure_scale
-        found = terms(text)
+        structure, found = features(text)
+        form = (np.array(structure, np.float32) - self.structure_mean) / self.structure_scale
         idf = self.term_idf[found]
         norm = math.sqrt(float(idf @ idf)) or 1.0
         words = float(idf @ self.term_weight[found]) / norm
