@@ -24,7 +24,7 @@ from leanto.router.model import Router
 Vector = NDArray[np.float64]
 FOLDS = 5
 FEWEST = 50  # outcomes
-PENALTIES = ((300.0, 12.0), (3000.0, 4.0), (3000.0, 12.0), (3000.0, 40.0))  # of structure, of words: tried in this order
+PENALTIES = ((30.0, 1.0), (300.0, 12.0), (3000.0, 4.0), (3000.0, 12.0), (3000.0, 40.0))  # of structure, of words
 FORM = (
     'one JSON object a line: {"prompt": …, "local_right": true, "cloud_right": false} or {"prompt": …, "gain": −1…1}, and "group" if known'
 )
@@ -104,7 +104,7 @@ def read_outcomes(path: str | Path) -> list[Outcome]:
         if line.strip():
             try:
                 found.append(_outcome(json.loads(line)))
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 raise ModelError(f"{path}: line {number} is no outcome; give {FORM}", path=str(path)) from None
     return found
 
