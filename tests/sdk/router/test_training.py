@@ -157,7 +157,7 @@ def test_on_real_outcomes_a_router_is_better_than_chance_even_on_subjects_that_i
     rows = []
     for path in sorted(folder.glob("*.csv")):
         with path.open(newline="") as file:
-            listed = list(csv.reader(file))[1::4]
+            listed = list(csv.reader(file))[1::8]
         rows += [Outcome(prompt, float(strong == "True") - float(weak == "True"), path.stem) for prompt, weak, strong in listed]
     assert train(rows).report["apgr"] > 0.55
     assert train([Outcome(row.prompt, row.gain) for row in rows]).report["apgr"] > 0.6
