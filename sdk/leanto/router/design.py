@@ -26,7 +26,7 @@ class Design:
 
     def __init__(self, prompts: Sequence[str]) -> None:
         read = [features(prompt) for prompt in prompts]
-        self.structure = np.array([form for form, _ in read], np.float64).reshape(len(prompts), len(STRUCTURE))
+        self.structure = np.array([form for form, _ in read], np.float32).reshape(len(prompts), len(STRUCTURE))
         self.terms = [found for _, found in read]
 
     def fit(self, rows: Indices, target: Vector, structure_penalty: float, term_penalty: float) -> Ridge:
@@ -34,7 +34,7 @@ class Design:
         chosen = self.structure[rows]
         frequency = np.bincount(np.concatenate([self.terms[row] for row in rows]), minlength=BUCKETS)
         idf = np.where(frequency > 1, np.log((1 + len(rows)) / (1 + frequency)) + 1, 0.0)
-        scaling = Scaling(chosen.mean(0), np.maximum(chosen.std(0), 1e-3), idf)
+        scaling = Scaling(chosen.mean(0, np.float64), np.maximum(chosen.std(0, np.float64), 1e-3), idf)
         x = Rows(self, rows, scaling, structure_penalty**-0.5, term_penalty**-0.5)
         mean = float(target[rows].mean())
         theta = _solve(x, target[rows] - mean)
@@ -86,17 +86,6 @@ class Ridge:
     def predict(self, rows: Indices) -> Vector:
         """The target of other rows of the same design."""
         return Rows(self.design, rows, self.scaling).times(np.concatenate((self.structure_weight, self.term_weight, [self.bias])))
-
-    def vectors(self) -> dict[str, NDArray[np.float32]]:
-        """As a Router keeps them."""
-        found = {
-            "structure_mean": self.scaling.mean,
-            "structure_scale": self.scaling.scale,
-            "structure_weight": self.structure_weight,
-            "term_idf": self.scaling.idf,
-            "term_weight": self.term_weight,
-        }
-        return {name: vector.astype(np.float32) for name, vector in found.items()}
 
 
 def _solve(x: Rows, y: Vector) -> Vector:

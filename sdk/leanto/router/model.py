@@ -1,4 +1,4 @@
-"""A trained router and its file: a linear score of expected gain, and the probability that follows from it. NumPy alone.
+"""A trained router and its file: the expected gain, linear plus trees, and the probability that follows from it. NumPy alone.
 
 The file is safetensors: vectors, and a JSON description with the training report; no code, and no word of any prompt but as a hash.
 Knows nothing of policies, nor of how it was trained.
@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from leanto.errors import ModelError, OutputError
 from leanto.router.features import BUCKETS, STRUCTURE, features
+from leanto.router.trees import DEPTH, TREES, Trees
 
 Vector = NDArray[np.float32]
 VERSION = 1
@@ -31,19 +32,23 @@ _SHAPES = {
     "structure_weight": (len(STRUCTURE),),
     "term_idf": (BUCKETS,),
     "term_weight": (BUCKETS,),
+    "tree_feature": (TREES, DEPTH),
+    "tree_threshold": (TREES, DEPTH),
+    "tree_value": (TREES, 1 << DEPTH),
 }
 _NUMBERS = ("bias", "slope", "intercept")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Router:
-    """`gain` is linear in structure and words; `score` is its logistic calibration. `report` says how good it was on unseen prompts."""
+    """`gain` sums structure, words and trees; `score` is its logistic calibration. `report` says how good it was on unseen prompts."""
 
     structure_mean: Vector  # (len(STRUCTURE),)
     structure_scale: Vector  # (len(STRUCTURE),), above 0
     structure_weight: Vector  # (len(STRUCTURE),)
     term_idf: Vector  # (BUCKETS,), 0 for what training never saw twice
     term_weight: Vector  # (BUCKETS,)
+    trees: Trees
     bias: float
     slope: float  # of the log-odds of "not worse" in the gain, 0 or below
     intercept: float
@@ -56,11 +61,12 @@ class Router:
     def gain(self, text: str) -> float:
         """Expected quality of the cloud's answer less that of the local one, in the units of the outcomes: −1…1."""
         structure, found = features(text)
-        form = (np.array(structure, np.float32) - self.structure_mean) / self.structure_scale
+        x = np.array(structure, np.float32)
+        form = ((x - self.structure_mean) / self.structure_scale).clip(-LIMIT, LIMIT)
         idf = self.term_idf[found]
         norm = math.sqrt(float(idf @ idf)) or 1.0
         words = float(idf @ self.term_weight[found]) / norm
-        return self.bias + float(form.clip(-LIMIT, LIMIT) @ self.structure_weight) + words
+        return self.bias + float(form @ self.structure_weight) + words + self.trees.predict(x)
 
     def save(self, path: str | Path) -> None:
         """Write the file. Raises OutputError."""
@@ -70,7 +76,7 @@ class Router:
             **{name: getattr(self, name) for name in _NUMBERS},
             "report": self.report,
         }
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _SHAPES}
+        tensors = {name: getattr(self.trees, name[5:]) if name.startswith("tree_") else getattr(self, name) for name in _SHAPES}
         try:
             Path(path).write_bytes(save(tensors, {_KEY: json.dumps(about, allow_nan=False)}))
         except OSError as error:
@@ -85,7 +91,8 @@ class Router:
                 version, names = about["version"], about["structure"]
                 if version != VERSION or tuple(names) != STRUCTURE:
                     raise _Refused(f"made for other features (version {version}); train it again with `leanto train-router`")
-                tensors = {name: _vector(file.get_tensor(name), name) for name in _SHAPES}
+                tensors = {name: _tensor(file.get_tensor(name), name) for name in _SHAPES}
+            trees = Trees(*(tensors.pop(name) for name in ("tree_feature", "tree_threshold", "tree_value")))
             numbers = {name: _number(about[name], name) for name in _NUMBERS}
             report = dict(about["report"])
         except _Refused as error:
@@ -94,7 +101,7 @@ class Router:
             raise ModelError(f"{path}: the router cannot be read: {error.strerror or error}", path=str(path)) from None
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
             raise ModelError(f"{path}: not a router, or damaged; make one with `leanto train-router`", path=str(path)) from None
-        content: dict[str, Any] = {**tensors, **numbers}
+        content: dict[str, Any] = {**tensors, **numbers, "trees": trees}
         return cls(**content, report=report)
 
 
@@ -102,11 +109,13 @@ class _Refused(Exception):
     """A router whose content cannot be used; the message says why."""
 
 
-def _vector(found: NDArray[Any], name: str) -> Vector:
+def _tensor(found: NDArray[Any], name: str) -> NDArray[Any]:
     """Checked, so that every score is a number."""
-    if found.shape != _SHAPES[name] or found.dtype != np.float32:
-        raise _Refused(f"damaged: {name} is {found.dtype} {found.shape}, not float32 {_SHAPES[name]}")
-    if not np.isfinite(found).all() or np.abs(found).max() > 1e9 or (name == "structure_scale" and found.min() < 1e-9):
+    dtype = np.dtype(np.int32 if name == "tree_feature" else np.float32)
+    if found.shape != _SHAPES[name] or found.dtype != dtype:
+        raise _Refused(f"damaged: {name} is {found.dtype} {found.shape}, not {dtype} {_SHAPES[name]}")
+    least, most = {"structure_scale": (1e-9, 1e9), "tree_feature": (0, len(STRUCTURE) - 1)}.get(name, (-1e9, 1e9))
+    if not (least <= found.min() and found.max() <= most):
         raise _Refused(f"damaged: {name} holds values out of range")
     return found
 

@@ -1,4 +1,5 @@
-"""Learns a router from logged outcomes: ridge regression of the gain on structure and words, its two penalties chosen out of fold.
+"""Learns a router from logged outcomes: the mean of a ridge regression on structure and words, its penalties chosen out of fold, and of
+boosted trees on structure alone.
 
 Folds hold out whole groups (subjects, tasks, customers) where the outcomes name them, so the report says what prompts of a new kind
 may expect. Deterministic. Knows nothing of files but the outcomes' JSONL.
@@ -8,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ from numpy.typing import NDArray
 
 from leanto.confidence import auroc, expected_calibration_error, logistic, sigmoid
 from leanto.errors import ModelError
-from leanto.router.design import Design, Ridge
+from leanto.router.design import Design
 from leanto.router.model import Router
+from leanto.router.trees import boost
 
 Vector = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Predict = Callable[[Indices], Vector]
 FOLDS = 5
 FEWEST = 50  # outcomes
 PENALTIES = ((30.0, 1.0), (300.0, 12.0), (3000.0, 4.0), (3000.0, 12.0), (3000.0, 40.0))  # of structure, of words
@@ -46,20 +51,26 @@ def train(outcomes: Sequence[Outcome]) -> Router:
     if len(gain) < FEWEST or not 0 < worse < len(gain):
         raise ValueError(f"{len(gain)} outcomes, the cloud better in {worse}: at least {FEWEST} are needed, of both kinds")
     design, fold = Design([outcome.prompt for outcome in outcomes]), folds(outcomes)
-    unseen = {penalties: _out_of_fold(design, gain, fold, penalties) for penalties in PENALTIES}
+    boosted = _out_of_fold(lambda rows: _on_structure(design, gain, rows), fold)
+    unseen = {penalties: (boosted + _out_of_fold(partial(_linear, design, gain, penalties), fold)) / 2 for penalties in PENALTIES}
     chosen = min(PENALTIES, key=lambda penalties: float(((unseen[penalties] - gain) ** 2).sum()))
     slope, intercept = _platt(unseen[chosen], gain <= 0)
-    fitted = design.fit(np.arange(len(gain)), gain, *chosen)
+    linear, trees = design.fit(np.arange(len(gain)), gain, *chosen), boost(design.structure, gain)
     return Router(
-        **fitted.vectors(),
-        bias=fitted.bias,
+        structure_mean=linear.scaling.mean.astype(np.float32),
+        structure_scale=linear.scaling.scale.astype(np.float32),
+        structure_weight=(linear.structure_weight / 2).astype(np.float32),
+        term_idf=linear.scaling.idf.astype(np.float32),
+        term_weight=(linear.term_weight / 2).astype(np.float32),
+        trees=replace(trees, value=(trees.value / 2).astype(np.float32)),
+        bias=linear.bias / 2,
         slope=slope,
         intercept=intercept,
         report=_report(outcomes, gain, unseen[chosen], slope, intercept) | {"penalties": list(chosen)},
     )
 
 
-def folds(outcomes: Sequence[Outcome], count: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
+def folds(outcomes: Sequence[Outcome], count: int = FOLDS, seed: int = 0) -> Indices:
     """The fold 0…count−1 of each outcome (n,), of even sizes; a group, or where there are none a prompt, is never in two folds."""
     keys = [outcome.group if grouped(outcomes) else outcome.prompt for outcome in outcomes]
     sizes = Counter(keys)
@@ -123,11 +134,21 @@ def _quality(right: Any) -> float:
     return float(right)
 
 
-def _out_of_fold(design: Design, gain: Vector, fold: NDArray[np.int64], penalties: tuple[float, float]) -> Vector:
-    predicted = np.empty(len(gain))
+def _linear(design: Design, gain: Vector, penalties: tuple[float, float], rows: Indices) -> Predict:
+    return design.fit(rows, gain, *penalties).predict
+
+
+def _on_structure(design: Design, gain: Vector, rows: Indices) -> Predict:
+    trees = boost(design.structure[rows], gain[rows])
+    return lambda others: np.array([trees.predict(x) for x in design.structure[others]])
+
+
+def _out_of_fold(fit: Callable[[Indices], Predict], fold: Indices) -> Vector:
+    """What was foreseen of each outcome (n,) by a fit to the other folds."""
+    predicted = np.empty(len(fold))
     for k in range(FOLDS):
-        fitted: Ridge = design.fit(np.flatnonzero(fold != k), gain, *penalties)
-        predicted[fold == k] = fitted.predict(np.flatnonzero(fold == k))
+        held = np.flatnonzero(fold == k)
+        predicted[held] = fit(np.flatnonzero(fold != k))(held)
     return predicted
 
 
