@@ -117,6 +117,9 @@ def test_a_changed_byte_is_refused_or_leaves_a_router_that_works(path: Path, sav
         ({"term_weight": np.full(1 << 16, np.nan, np.float32)}, "out of range"),
         ({"structure_scale": np.zeros(58, np.float32)}, "out of range"),
         ({"structure_mean": np.zeros(58, np.float64)}, "float64"),
+        ({"tree_feature": np.full((100, 4), 58, np.int32)}, "tree_feature holds values out of range"),
+        ({"tree_feature": np.full((100, 4), -1, np.int32)}, "tree_feature holds values out of range"),
+        ({"tree_value": np.full((100, 16), np.inf, np.float32)}, "tree_value holds values out of range"),
     ],
 )
 def test_a_file_that_says_what_no_router_can_is_refused(path: Path, changes: dict[str, object], says: str) -> None:
