@@ -43,13 +43,19 @@ class Outcome:
     gain: float
     group: str | None = None
 
+    def __post_init__(self) -> None:
+        if not -1 <= self.gain <= 1:
+            raise ValueError(f"a gain of {self.gain} is outside −1…1")
+
 
 def train(outcomes: Sequence[Outcome]) -> Router:
-    """A router, with its report. Raises ValueError below FEWEST outcomes, or where one model is never the better one."""
+    """A router, with its report. Raises ValueError for too few outcomes or prompts, or a cloud that is never, or always, the better one."""
     gain = np.array([outcome.gain for outcome in outcomes], np.float64)
     worse = int((gain > 0).sum())
     if len(gain) < FEWEST or not 0 < worse < len(gain):
         raise ValueError(f"{len(gain)} outcomes, the cloud better in {worse}: at least {FEWEST} are needed, of both kinds")
+    if len({outcome.prompt for outcome in outcomes}) < FOLDS:
+        raise ValueError(f"{len(gain)} outcomes of fewer than {FOLDS} different prompts: give more prompts")
     design, fold = Design([outcome.prompt for outcome in outcomes]), folds(outcomes)
     boosted = _out_of_fold(lambda rows: _on_structure(design, gain, rows), fold)
     unseen = {penalties: (boosted + _out_of_fold(partial(_linear, design, gain, penalties), fold)) / 2 for penalties in PENALTIES}
@@ -107,7 +113,7 @@ def apgr(gain: Vector, score: Vector) -> float | None:
 def read_outcomes(path: str | Path) -> list[Outcome]:
     """The outcomes of a JSONL file. Raises ModelError with the line that is none."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: the outcomes cannot be read: {error}; give {FORM}", path=str(path)) from None
     found = []
@@ -115,7 +121,7 @@ def read_outcomes(path: str | Path) -> list[Outcome]:
         if line.strip():
             try:
                 found.append(_outcome(json.loads(line)))
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
                 raise ModelError(f"{path}: line {number} is no outcome; give {FORM}", path=str(path)) from None
     return found
 
@@ -123,9 +129,9 @@ def read_outcomes(path: str | Path) -> list[Outcome]:
 def _outcome(row: dict[str, Any]) -> Outcome:
     group = row.get("group")
     gain = row["gain"] if "gain" in row else _quality(row["cloud_right"]) - _quality(row["local_right"])
-    if isinstance(gain, bool) or not -1 <= gain <= 1 or not isinstance(row["prompt"], str) or not isinstance(group, str | None):
-        raise ValueError
-    return Outcome(row["prompt"], float(gain), group)
+    if isinstance(gain, bool) or not isinstance(row["prompt"], str) or not isinstance(group, str | None):
+        raise TypeError
+    return Outcome(row["prompt"], gain + 0.0, group)
 
 
 def _quality(right: Any) -> float:

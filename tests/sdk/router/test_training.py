@@ -98,6 +98,17 @@ def test_too_few_or_one_sided_outcomes_teach_nothing(rows: list[Outcome]) -> Non
         train(rows)
 
 
+def test_one_prompt_asked_often_teaches_nothing() -> None:
+    with pytest.raises(ValueError, match="fewer than 5 different prompts"):
+        train([Outcome("wake me", float(i % 2)) for i in range(99)])
+
+
+@pytest.mark.parametrize("gain", [1.5, float("nan")])
+def test_a_gain_that_no_two_qualities_can_have_is_refused(gain: float) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        Outcome("x", gain)
+
+
 gains = st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=2, max_size=40).filter(lambda gain: sum(gain) > 0)
 
 
@@ -125,16 +136,22 @@ def test_nothing_beats_the_order_of_the_true_gains(gain: list[float]) -> None:
 
 
 def test_outcomes_are_read_in_both_forms(tmp_path: Path) -> None:
-    rows = [{"prompt": "a", "local_right": True, "cloud_right": False, "group": "g"}, {"prompt": "b", "gain": 0.5}]
-    (tmp_path / "x").write_text("\n\n".join(map(json.dumps, rows)))
-    assert read_outcomes(tmp_path / "x") == [Outcome("a", -1.0, "g"), Outcome("b", 0.5)]
+    rows = [{"prompt": "a", "local_right": True, "cloud_right": False, "group": "g"}, {"prompt": "b\u2028c", "gain": 1}]
+    (tmp_path / "x").write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    assert read_outcomes(tmp_path / "x") == [Outcome("a", -1.0, "g"), Outcome("b\u2028c", 1.0)]
 
 
 @pytest.mark.parametrize(
     "line",
     [
         *("{", "[]", "3", "[" * 100_000, '{"prompt": "a"}', '{"prompt": 1, "gain": 0}'),
-        *('{"prompt": "a", "gain": 2}', '{"prompt": "a", "gain": true}', '{"prompt": "a", "gain": NaN}', '{"prompt": "a", "gain": "1"}'),
+        *(
+            '{"prompt": "a", "gain": 2}',
+            '{"prompt": "a", "gain": 1' + "0" * 400 + "}",
+            '{"prompt": "a", "gain": true}',
+            '{"prompt": "a", "gain": NaN}',
+            '{"prompt": "a", "gain": "1"}',
+        ),
         *('{"prompt": "a", "local_right": 1, "cloud_right": true}', '{"prompt": "a", "gain": 0, "group": 7}'),
     ],
 )
