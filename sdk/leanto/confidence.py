@@ -87,7 +87,7 @@ def predict(model: Mapping[str, Any], tokens: Sequence[Evidence]) -> float:
     if tuple(model["features"]) != FEATURES:
         raise ValueError(f"the confidence model was made for the features {', '.join(model['features'])}; calibrate again")
     scaled = (features(tokens) - np.asarray(model["mean"])) / np.asarray(model["scale"])
-    p = float(_sigmoid(scaled @ np.asarray(model["weights"]) + model["bias"]))
+    p = float(sigmoid(scaled @ np.asarray(model["weights"]) + model["bias"]))
     return float(apply_isotonic(model["isotonic"], p)) if "isotonic" in model else p
 
 
@@ -107,9 +107,9 @@ def fit(rows: Iterable[tuple[Sequence[Evidence], bool]], *, precision: float = 0
     unseen = np.empty(len(y))
     fold = np.arange(len(y)) % FOLDS
     for k in range(FOLDS):
-        weights, bias = _logistic(z[fold != k], y[fold != k], ridge)
-        unseen[fold == k] = _sigmoid(z[fold == k] @ weights + bias)
-    weights, bias = _logistic(z, y, ridge)
+        weights, bias = logistic(z[fold != k], y[fold != k], ridge)
+        unseen[fold == k] = sigmoid(z[fold == k] @ weights + bias)
+    weights, bias = logistic(z, y, ridge)
     knots, ranked = fit_isotonic(unseen, y > 0), unseen.copy()
     for k in range(FOLDS):
         unseen[fold == k] = apply_isotonic(fit_isotonic(ranked[fold != k], y[fold != k] > 0), ranked[fold == k])
@@ -153,18 +153,19 @@ def expected_calibration_error(p: Vector, right: NDArray[np.bool_], bins: int = 
     return float(sum(len(group) * abs(p[group].mean() - right[group].mean()) for group in groups) / len(p))
 
 
-def _sigmoid(z: Any) -> Any:
+def sigmoid(z: Any) -> Any:
+    """1 / (1 + exp(−z)), without overflow."""
     return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(z)))
 
 
-def _logistic(z: Vector, y: Vector, ridge: float) -> tuple[Vector, float]:
+def logistic(z: Vector, y: Vector, ridge: float) -> tuple[Vector, float]:
     """Weights (d,) and bias minimizing the logistic loss plus ridge/2·|w|², by Newton steps halved until they descend."""
     design = np.column_stack([z, np.ones(len(z))])
     penalty = np.full(design.shape[1], ridge)
     penalty[-1] = 1e-6  # the bias is free; a trace of ridge keeps the system solvable
     beta = np.zeros(design.shape[1])
     for _ in range(ITERATIONS):
-        p = _sigmoid(design @ beta)
+        p = sigmoid(design @ beta)
         gradient = design.T @ (p - y) + penalty * beta
         curvature = (design * (p * (1 - p))[:, None]).T @ design + np.diag(penalty)
         step = np.linalg.solve(curvature, gradient)
