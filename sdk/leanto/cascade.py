@@ -27,7 +27,7 @@ from leanto.errors import (
 )
 from leanto.events import HandoffEvent, RestartEvent, TextEvent
 from leanto.local import Confidence, EdgeModel, LocalRun, Watch, assess
-from leanto.policy import Policy, Verdict, after_fault, judge_answer, judge_stream, judge_structure, stay, without_edge
+from leanto.policy import Policy, Verdict, after_fault, judge_answer, judge_certificate, judge_stream, judge_structure, stay, without_edge
 from leanto.policy.schema import CloudTarget
 from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.request import Ask, parse_call
@@ -98,6 +98,7 @@ class Cascade:
         hold: int | None,
         started: float,
         clock: Clock,
+        certified: Callable[[], tuple[float | None, str]] = lambda: (None, "there is none"),
     ) -> None:
         self.verdict = verdict
         self.visible = ""
@@ -113,6 +114,7 @@ class Cascade:
         self._policy = policy
         self._edge = edge
         self._cloud = cloud
+        self._certified = certified
         self._hold = None if ask.task == "call" else hold
         self._clock = clock
         self._deadline = started + policy.budgets.deadline_ms / 1000
@@ -217,7 +219,13 @@ class Cascade:
             if self._lean(lambda verdict: judge_structure(policy, verdict, valid)):
                 return True
         sure = self.confidence = assess(self._edge.info, task, run.tokens)
-        return self._lean(lambda verdict: judge_answer(policy, verdict, task, sure.value, sure.threshold), finished=True)
+        certified, why_not = self._certified()
+
+        def judge(verdict: Verdict) -> Verdict:
+            verdict = judge_answer(policy, verdict, task, sure.value, sure.threshold)
+            return judge_certificate(policy, verdict, sure.value, certified, why_not)
+
+        return self._lean(judge, finished=True)
 
     def _lean(self, judge: Callable[[Verdict], Verdict], *, finished: bool = False) -> bool:
         """Apply a judgement, and say whether the cloud takes over; where it no longer can, the judgement is made without it."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidSignature
@@ -160,6 +161,31 @@ def usable(
         return None, str(error)
     valid = certificate.valid_for(build, cloud_model, task, now, score=score)
     return (certificate, "") if valid else (None, valid.reason)
+
+
+class Certificates:
+    """Those of a policy, verified once. What is wrong with one is told when it is asked for, and never raised."""
+
+    def __init__(self, files: Sequence[str | Path], public_key: str | None) -> None:
+        self._held: list[Certificate] = []
+        self._faults: list[str] = []
+        for file in files:
+            try:
+                self._held.append(verify(Path(file).read_text(encoding="utf-8"), public_key or ""))
+            except (CertificateError, OSError, UnicodeDecodeError) as error:
+                self._faults.append(f"{Path(file).name}: {error if isinstance(error, CertificateError) else 'it cannot be read'}")
+
+    def threshold(self, build: str, cloud_model: str | None, task: str, now: float, *, score: str) -> tuple[float | None, str]:
+        """The strictest threshold of those that hold; or None, and why none does."""
+        reasons = list(self._faults)
+        found = []
+        for certificate in self._held:
+            valid = certificate.valid_for(build, cloud_model, task, now, score=score)
+            if valid:
+                found.append(certificate.threshold)
+            else:
+                reasons.append(valid.reason)
+        return (max(found), "") if found else (None, "; ".join(reasons) or "there is none")
 
 
 def score_name(model: Mapping[str, Any] | None) -> str:

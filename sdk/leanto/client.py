@@ -11,10 +11,12 @@ import secrets
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from leanto.cascade import Cascade, CloudLeg
+from leanto.certified import Certified
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
 from leanto.decision import Decision
@@ -112,6 +114,7 @@ class AsyncClient:
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
         self._ledger_is_ours = self._ledger is not ledger
         self._bytes_sent = 0
+        self._certified = Certified()
         self.edge = open_model(model, threads=threads, adapter=adapter)
         self._recorders: list[Recorder] = [*recorders, *([DecisionLog(log)] if log else [])]
 
@@ -189,7 +192,9 @@ class AsyncClient:
         verdict = decide(policy, facts, snapshot, spent)
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
-        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=started, clock=self._clock)
+        answered = self._leg.model_id if self._leg else None
+        certified = partial(self._certified.threshold, policy, self.edge.info, request.task, answered, snapshot.taken_at)
+        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=started, clock=self._clock, certified=certified)
         try:
             async with aclosing(run.events()) as events:
                 async for event in events:

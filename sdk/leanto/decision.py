@@ -12,7 +12,7 @@ from leanto.ledger import Spending
 from leanto.signals import Snapshot
 
 Target = Literal["local", "cloud"]
-Stage = Literal["constraints", "rules", "budgets", "stream", "answer", "offline"]
+Stage = Literal["constraints", "rules", "budgets", "stream", "answer", "certificate", "offline"]
 Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending"]
 Value = str | float | int | bool | None
 

@@ -10,7 +10,7 @@ import pytest
 from leanto import parse_policy
 from leanto.policy.explain import _MARK
 from leanto.policy.rules import FUNCTIONS, VARIABLES
-from leanto.policy.schema import Budgets, CloudTarget, ConfidenceThreshold, Handoff, Offline, Privacy
+from leanto.policy.schema import Budgets, CloudTarget, ConfidenceThreshold, Handoff, Offline, Privacy, Quality
 from leanto.signals import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ def policy_page() -> str:
     return (DOCS / "policy.md").read_text()
 
 
-@pytest.mark.parametrize("table", [CloudTarget, Privacy, Budgets, ConfidenceThreshold, Handoff, Offline])
+@pytest.mark.parametrize("table", [CloudTarget, Privacy, Budgets, ConfidenceThreshold, Quality, Handoff, Offline])
 def test_every_name_of_the_policy_is_described_as_the_code_has_it(table: type, policy_page: str) -> None:
     for option in fields(table):
         if "doc" in option.metadata:

@@ -54,6 +54,19 @@ def judge_answer(policy: Policy, verdict: Verdict, task: str, confidence: float,
     return _lean(policy, verdict, Finding("answer", "confidence", confidence, threshold, fails, "low-confidence", reason, flip))
 
 
+def judge_certificate(policy: Policy, verdict: Verdict, confidence: float, threshold: float | None, why_not: str) -> Verdict:
+    """Stage 6: the certified threshold, or, where no certificate holds, what the policy says of that."""
+    if threshold is not None:
+        reason = "answers above it are worse than the cloud's as seldom as was promised"
+        fails, flip = not confidence >= threshold, below(confidence, threshold)
+        found = Finding("certificate", "confidence", confidence, threshold, fails, "below-certificate", reason, flip)
+        return _lean(policy, verdict if fails else verdict.label("certified"), found)
+    if policy.quality.uncertified == "confidence" and not policy.quality.certificates:
+        return verdict
+    leans, reason = policy.quality.uncertified == "cloud", f"no certificate: {why_not}"
+    return _lean(policy, verdict, Finding("certificate", "certificate", False, True, leans, "uncertified", reason, "one that holds"))
+
+
 def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
     """Stage 5, for calls: an answer that is not one JSON call is worth nothing."""
     reason, flip = "the answer must be one JSON call", "no call" if valid else "a call"

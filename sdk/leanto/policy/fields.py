@@ -77,6 +77,13 @@ def text(value: Any) -> str:
     return value
 
 
+def texts(value: Any) -> tuple[str, ...]:
+    """A list of non-empty strings."""
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError("expected a list of texts")
+    return tuple(value)
+
+
 def address(value: Any) -> str:
     """host:port."""
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None

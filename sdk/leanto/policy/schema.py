@@ -11,7 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, cached_property
 from importlib import resources
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from leanto.decision import Target
 from leanto.errors import PolicyError
-from leanto.policy.fields import address, choice, integer, number, option, public_key, text, word_or
+from leanto.policy.fields import address, choice, integer, number, option, public_key, text, texts, word_or
 from leanto.policy.overrides import Override, apply
 from leanto.policy.rules import Rule, RuleFault, read_rule
 from leanto.policy.verdict import TARGETS
@@ -43,6 +43,7 @@ class CloudTarget:
         None, word_or("system", text, None), "PEM file of the roots for TLS; a loopback address is dialled without TLS unless it is given"
     )
     timeout_ms: int = option(10_000, integer(1, 600_000), "longest time for one call to the node")
+    model: str | None = option(None, text, "the model that answers there, to which certificates are bound")
     usd_per_million_prompt_tokens: float = option(0.0, number(0, 1e6), "price of what it reads")
     usd_per_million_answer_tokens: float = option(0.0, number(0, 1e6), "price of what it writes")
 
@@ -96,6 +97,11 @@ class Quality:
     """When a finished local answer is good enough."""
 
     confidence_threshold: ConfidenceThreshold = field(default_factory=ConfidenceThreshold)
+    certificates: tuple[str, ...] = option((), texts, "files of `leanto certify`, beside the policy file unless absolute")
+    certificate_key: str | None = option(None, public_key, "who must have signed them (base64, 32 bytes)")
+    uncertified: Literal["confidence", "cloud"] = option(
+        "confidence", choice("confidence", "cloud"), "without a certificate that holds: go by the confidence alone, or lean"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +193,16 @@ class _Reader:
         targets = self.table(document, (), "targets")
         self.only(targets, ("targets",), ("cloud",))
         quality = self.table(document, (), "quality")
-        self.only(quality, ("quality",), ("confidence_threshold",))
         threshold = self.record(ConfidenceThreshold, quality, ("quality",), "confidence_threshold")
+        quality = {name: value for name, value in quality.items() if name != "confidence_threshold"}
+        certified: Quality = self.record(Quality, {"quality": quality}, (), "quality")
+        if certified.certificates and certified.certificate_key is None:
+            raise self.error(("quality", "certificates"), "quality.certificates: give the certificate_key that signed them, too")
         return Policy(
             cloud=self.cloud(targets) if "cloud" in targets else None,
             privacy=self.privacy(self.table(document, (), "privacy")),
             budgets=self.record(Budgets, document, (), "budgets"),
-            quality=Quality(threshold),
+            quality=replace(certified, confidence_threshold=threshold),
             handoff=self.record(Handoff, document, (), "handoff"),
             offline=self.record(Offline, document, (), "offline"),
             rules=self.rules(document.get("rules", [])),
@@ -240,7 +249,7 @@ class _Reader:
     def record(self, kind: type[Any], parent: dict[str, Any], path: tuple[str, ...], name: str) -> Any:
         """The dataclass `kind` from the table `name`, each value through its field's reader."""
         table, path = self.table(parent, path, name), (*path, name)
-        readers = {item.name: item.metadata["read"] for item in fields(kind)}
+        readers = {item.name: item.metadata["read"] for item in fields(kind) if "read" in item.metadata}
         self.only(table, path, tuple(readers))
         values = {}
         for key, value in table.items():
