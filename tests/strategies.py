@@ -49,7 +49,13 @@ policies = st.builds(
         cloud_usd_per_day=st.none() | st.floats(0, 10),
         local_joules_per_day=st.none() | st.floats(0, 1e6),
     ),
-    quality=st.builds(Quality, st.builds(ConfidenceThreshold, call=thresholds, text=thresholds)),
+    quality=st.builds(
+        Quality,
+        st.builds(ConfidenceThreshold, call=thresholds, text=thresholds),
+        router=st.none() | st.just("router"),
+        router_floor=st.floats(0, 1),
+        uncertified=st.sampled_from(["confidence", "cloud"]),
+    ),
     handoff=st.builds(
         Handoff,
         hold_tokens=st.integers(0, 8),
@@ -70,6 +76,7 @@ facts = st.builds(
     context_length=st.integers(1, 512),
     cloud_configured=st.booleans(),
     edge_fit=st.booleans(),
+    prompt_score=st.none() | st.floats(0, 1),
 )
 
 spendings = st.builds(

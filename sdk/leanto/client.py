@@ -30,6 +30,7 @@ from leanto.policy import Facts, Policy, Spent, Verdict, decide, foresee
 from leanto.policy.schema import SECRET, CloudTarget
 from leanto.policy.source import policy_of
 from leanto.policy.verdict import CLOUD
+from leanto.prompt_score import PromptScore
 from leanto.remote import RemoteTarget
 from leanto.request import Ask, Task, parse_call
 from leanto.signals import DEVICE, Sensors, Snapshot, Source
@@ -115,6 +116,7 @@ class AsyncClient:
         self._ledger_is_ours = self._ledger is not ledger
         self._bytes_sent = 0
         self._certified = Certified()
+        self._prompts = PromptScore()
         self.edge = open_model(model, threads=threads, adapter=adapter)
         self._recorders: list[Recorder] = [*recorders, *([DecisionLog(log)] if log else [])]
 
@@ -147,7 +149,7 @@ class AsyncClient:
         policy = self.policy
         request = self.request(policy, prompt, task, private, privacy, {})
         snapshot = self._sensors.read()
-        facts, spent = self._facts(request), self._spent()
+        facts, spent = self._facts(policy, request), self._spent()
         verdict = decide(policy, facts, snapshot, spent)
         model = self.edge.info.confidence.get(request.task) if self.edge.info.fit else None
         planned = foresee(policy, verdict, request.task, model["threshold"] if model else None)
@@ -188,7 +190,7 @@ class AsyncClient:
         """
         started, start_j = self._clock.monotonic(), self._meter.read_j()
         snapshot = self._sensors.read()
-        facts, spent = self._facts(request), self._spent()
+        facts, spent = self._facts(policy, request), self._spent()
         verdict = decide(policy, facts, snapshot, spent)
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
@@ -216,10 +218,11 @@ class AsyncClient:
             raise PromptRefused(f"unknown privacy class {privacy_class!r}: the policy has {', '.join(policy.privacy.classes)}")
         return Ask(prompt, task or self.default_task, privacy_class, **sampling)
 
-    def _facts(self, request: Ask) -> Facts:
+    def _facts(self, policy: Policy, request: Ask) -> Facts:
         info = self.edge.info
         prompt_tokens = len(self.edge.tokenizer.encode(request.prompt))
-        return Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, self._cloud is not None, info.fit)
+        score, cloud = self._prompts.of(policy, request.prompt), self._cloud is not None
+        return Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, cloud, info.fit, score)
 
     def _open_cloud(self) -> CloudLeg:
         """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""

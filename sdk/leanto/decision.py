@@ -12,7 +12,7 @@ from leanto.ledger import Spending
 from leanto.signals import Snapshot
 
 Target = Literal["local", "cloud"]
-Stage = Literal["constraints", "rules", "budgets", "stream", "answer", "certificate", "offline"]
+Stage = Literal["constraints", "rules", "budgets", "prompt", "stream", "answer", "certificate", "offline"]
 Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending"]
 Value = str | float | int | bool | None
 
@@ -38,7 +38,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens."""
+    """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens;
+    `prompt_score` is what the policy's router makes of the prompt: P(the local answer is not worse than the cloud's)."""
 
     task: str
     privacy: str
@@ -47,6 +48,7 @@ class Facts:
     context_length: int
     cloud_configured: bool
     edge_fit: bool = True
+    prompt_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

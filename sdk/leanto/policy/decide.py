@@ -15,7 +15,7 @@ from leanto.signals import Snapshot
 
 
 def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Verdict:
-    """Stages 1 and 2, before a token is spent: hard constraints and the rules that are, then preferences and budgets."""
+    """Stages 1 to 3, before a token is spent: hard constraints and the rules that are, then preferences and budgets, then the prompt."""
     verdict = _constraints(policy, facts, snapshot, Verdict())
     held = _held(policy.rules, facts, snapshot, spent)
     for rule, holds in held:
@@ -26,7 +26,7 @@ def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Ve
         if rule.prefer:
             away = CLOUD if rule.prefer == LOCAL else LOCAL
             verdict = _lean(policy, verdict, _rule(rule, holds, f"prefer {rule.prefer}"), away=away)
-    return _budgets(policy, facts, snapshot, spent, verdict)
+    return _prompt(policy, facts, _budgets(policy, facts, snapshot, spent, verdict))
 
 
 def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -> Verdict:
@@ -202,6 +202,16 @@ def _budgets(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, ver
     load, full = snapshot.cpu_load, budgets.max_cpu_load
     busy = None if load is None else full is not None and load > full
     return wish("cpu_load", load, "off" if full is None else full, busy, "load", "run queue per CPU", above(load, full))
+
+
+def _prompt(policy: Policy, facts: Facts, verdict: Verdict) -> Verdict:
+    """Whether a local try is worth its energy, where the policy has a router."""
+    if policy.quality.router is None:
+        return verdict
+    score, floor = facts.prompt_score, policy.quality.router_floor
+    hopeless = None if score is None else not score >= floor
+    reason = "probability that the local answer will do, by the prompt alone"
+    return _lean(policy, verdict, Finding("prompt", "router", score, floor, hopeless, "hopeless-prompt", reason, below(score, floor)))
 
 
 def _purse(verdict: Verdict, name: str, value: float | None, limit: float | None, label: str, reason: str) -> Verdict:

@@ -99,6 +99,8 @@ class Quality:
     confidence_threshold: ConfidenceThreshold = field(default_factory=ConfidenceThreshold)
     certificates: tuple[str, ...] = option((), texts, "files of `leanto certify`, beside the policy file unless absolute")
     certificate_key: str | None = option(None, public_key, "who must have signed them (base64, 32 bytes)")
+    router: str | None = option(None, text, "a file of `leanto train-router`, beside the policy file unless absolute")
+    router_floor: float = option(0.5, number(0, 1), "score of a prompt below which the edge does not even try, if the cloud may answer")
     uncertified: Literal["confidence", "cloud"] = option(
         "confidence", choice("confidence", "cloud"), "without a certificate that holds: go by the confidence alone, or lean"
     )

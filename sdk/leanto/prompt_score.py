@@ -1,0 +1,45 @@
+"""What the policy's prompt router says of a request before a token is spent; None where there is no router, or it cannot be read.
+
+NumPy is imported only where a policy names a router.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leanto.errors import ModelError
+from leanto.policy import Policy
+
+if TYPE_CHECKING:
+    from leanto.router import Router
+
+_log = logging.getLogger("leanto")
+
+
+class PromptScore:
+    """Of one client; a policy that names another router has it read anew."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Path, Router | None] | None = None
+
+    def of(self, policy: Policy, prompt: str) -> float | None:
+        """P(the local answer is not worse than the cloud's), or None. Never raises: a router that fails leaves the score unknown."""
+        if policy.quality.router is None:
+            return None
+        path = Path(policy.origin).parent / policy.quality.router
+        if self._held is None or self._held[0] != path:
+            self._held = (path, _load(path))
+        router = self._held[1]
+        return None if router is None else router.score(prompt)
+
+
+def _load(path: Path) -> Router | None:
+    from leanto.router import Router
+
+    try:
+        return Router.load(path)
+    except ModelError as error:
+        _log.warning("no prompt is scored: %s", error)
+        return None
