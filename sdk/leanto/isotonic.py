@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+LEAST = 1e-9  # of a score between 0 and 1: knots nearer to the ends would make a slope without a value
 
 
 def fit_isotonic(p: Vector, right: NDArray[np.bool_]) -> dict[str, list[float]]:
@@ -27,9 +28,10 @@ def fit_isotonic(p: Vector, right: NDArray[np.bool_]) -> dict[str, list[float]]:
             block = ((n0 * x0 + n1 * x1) / (n0 + n1), (n0 * y0 + n1 * y1) / (n0 + n1), n0 + n1)
         blocks.append(block)
     edge = 0.5 / max(1, len(p))  # so few labels make nobody sure
-    return {"x": [0.0, *(x for x, _, _ in blocks), 1.0], "y": [0.0, *(min(max(y, edge), 1 - edge) for _, y, _ in blocks), 1.0]}
+    inner = [min(max(x, LEAST), 1 - LEAST) for x, _, _ in blocks]
+    return {"x": [0.0, *inner, 1.0], "y": [0.0, *(min(max(y, edge), 1 - edge) for _, y, _ in blocks), 1.0]}
 
 
 def apply_isotonic(knots: Mapping[str, Any], p: Any) -> Any:
     """`p` on the curve, piecewise linear."""
-    return np.interp(p, knots["x"], knots["y"])
+    return np.clip(np.interp(p, knots["x"], knots["y"]), 0.0, 1.0)

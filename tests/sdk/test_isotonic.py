@@ -19,6 +19,12 @@ def test_the_curve_never_falls_and_stays_a_probability(labelled: list[tuple[floa
     assert np.all((found >= 0) & (found <= 1))
 
 
+def test_a_score_beside_the_end_is_still_a_probability() -> None:
+    knots = fit_isotonic(np.array([2.2250738585e-313]), np.array([False]))
+    assert np.all(np.diff(apply_isotonic(knots, np.array([0.0, 5e-324, 1e-300, 1e-9, 1.0]))) >= 0)
+    assert apply_isotonic(knots, 5e-324) <= 0.5
+
+
 def test_an_overconfident_score_comes_to_mean_what_it_says() -> None:
     random = np.random.default_rng(0)
     p = random.random(4000)
