@@ -58,8 +58,10 @@ void Pool::run_shared(int threads, size_t count, Call call, const void* body) {
     call_ = call;
     body_ = body;
     open_.store(threads);
-    generation_.fetch_add(1);
-    generation_.notify_all();
+    for (int worker = 1; worker < std::min(threads, started_); ++worker) {
+        summons_[static_cast<size_t>(worker)].count.fetch_add(1);
+        summons_[static_cast<size_t>(worker)].count.notify_one();
+    }
     work(0);
     open_.store(0);  // nobody joins from here on
     for (int spins = 0, inside; (inside = inside_.load()) != 0;) {
@@ -78,14 +80,15 @@ void Pool::work(int worker) {
 }
 
 void Pool::serve(int worker) {
+    std::atomic<uint32_t>& summons = summons_[static_cast<size_t>(worker)].count;
     for (uint32_t seen = 0;;) {
-        uint32_t now = generation_.load();
+        uint32_t now = summons.load();
         for (int spins = 0; now == seen && spins < kSpins; ++spins) {
             pause();
-            now = generation_.load();
+            now = summons.load();
         }
         if (now == seen) {
-            generation_.wait(seen);
+            summons.wait(seen);
             continue;
         }
         seen = now;

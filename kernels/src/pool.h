@@ -2,6 +2,7 @@
 // Threads do not survive a fork: the child's pool starts its own.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -36,7 +37,10 @@ class Pool {
     void serve(int worker);
 
     std::mutex busy_;                      // held for the length of one loop
-    std::atomic<uint32_t> generation_{0};  // counts loops; workers wait for it to change
+    struct alignas(64) Summons {
+        std::atomic<uint32_t> count{0};
+    };
+    std::array<Summons, kMaxThreads> summons_;  // of each worker to a loop; it waits for its own to change, so that none wakes for nothing
     std::atomic<int> open_{0};             // workers 1..open_-1 may join the loop
     std::atomic<int> inside_{0};           // workers that may be using the fields below
     int started_ = 1;                      // threads that exist, the caller counted
