@@ -24,25 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$leanto_wire/v1/private_compute.proto\x12\tleanto.v1\" \n\x0f\x45videnceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"l\n\x10\x45videnceResponse\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.leanto.v1.EvidenceType\x12\x12\n\nkey_config\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0e\n\x06report\x18\x04 \x01(\x0c\"\x83\x01\n\tKeyConfig\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05suite\x18\x02 \x01(\r\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x17\n\x0f\x65xpires_unix_ms\x18\x04 \x01(\x04\x12\x16\n\x0erelease_digest\x18\x05 \x01(\x0c\x12\x10\n\x08model_id\x18\x06 \x01(\t\"b\n\rSealedRequest\x12\r\n\x05suite\x18\x01 \x01(\r\x12\x17\n\x0f\x65vidence_digest\x18\x02 \x01(\x0c\x12\x15\n\rencapsulation\x18\x03 \x01(\x0c\x12\x12\n\nciphertext\x18\x04 \x01(\x0c\"0\n\x0bSealedChunk\x12\x12\n\nciphertext\x18\x01 \x01(\x0c\x12\r\n\x05\x66inal\x18\x02 \x01(\x08*L\n\x0c\x45videnceType\x12\x1d\n\x19\x45VIDENCE_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45VIDENCE_TYPE_DEVELOPMENT\x10\x01\x32\x98\x01\n\x0ePrivateCompute\x12\x46\n\x0bGetEvidence\x12\x1a.leanto.v1.EvidenceRequest\x1a\x1b.leanto.v1.EvidenceResponse\x12>\n\x08Generate\x12\x18.leanto.v1.SealedRequest\x1a\x16.leanto.v1.SealedChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$leanto_wire/v1/private_compute.proto\x12\tleanto.v1\" \n\x0f\x45videnceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\x80\x02\n\x10\x45videnceResponse\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.leanto.v1.EvidenceType\x12\x12\n\nkey_config\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0e\n\x06report\x18\x04 \x01(\x0c\x12,\n\x0c\x65ndorsements\x18\x05 \x03(\x0b\x32\x16.leanto.v1.Endorsement\x12\x34\n\x0c\x61\x63\x63\x65lerators\x18\x06 \x03(\x0b\x32\x1e.leanto.v1.AcceleratorEvidence\x12.\n\rrelease_proof\x18\x07 \x01(\x0b\x32\x17.leanto.v1.ReleaseProof\"*\n\x0b\x45ndorsement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"N\n\x13\x41\x63\x63\x65leratorEvidence\x12(\n\x04type\x18\x01 \x01(\x0e\x32\x1a.leanto.v1.AcceleratorType\x12\r\n\x05token\x18\x02 \x01(\x0c\"U\n\x0cReleaseProof\x12\x0f\n\x07release\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x11\n\tinclusion\x18\x03 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x04 \x01(\x0c\"\x97\x01\n\tKeyConfig\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05suite\x18\x02 \x01(\r\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x17\n\x0f\x65xpires_unix_ms\x18\x04 \x01(\x04\x12\x16\n\x0erelease_digest\x18\x05 \x01(\x0c\x12\x10\n\x08model_id\x18\x06 \x01(\t\x12\x12\n\nlog_origin\x18\x07 \x01(\t\"q\n\rSealedRequest\x12\r\n\x05suite\x18\x01 \x01(\r\x12\x17\n\x0f\x65vidence_digest\x18\x02 \x01(\x0c\x12\x15\n\rencapsulation\x18\x03 \x01(\x0c\x12\x12\n\nciphertext\x18\x04 \x01(\x0c\x12\r\n\x05token\x18\x05 \x01(\x0c\"0\n\x0bSealedChunk\x12\x12\n\nciphertext\x18\x01 \x01(\x0c\x12\r\n\x05\x66inal\x18\x02 \x01(\x08*\x97\x01\n\x0c\x45videnceType\x12\x1d\n\x19\x45VIDENCE_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45VIDENCE_TYPE_DEVELOPMENT\x10\x01\x12\x19\n\x15\x45VIDENCE_TYPE_SEV_SNP\x10\x02\x12\x15\n\x11\x45VIDENCE_TYPE_TDX\x10\x03\x12\x17\n\x13\x45VIDENCE_TYPE_NITRO\x10\x04*P\n\x0f\x41\x63\x63\x65leratorType\x12 \n\x1c\x41\x43\x43\x45LERATOR_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41\x43\x43\x45LERATOR_TYPE_NVIDIA\x10\x01\x32\x98\x01\n\x0ePrivateCompute\x12\x46\n\x0bGetEvidence\x12\x1a.leanto.v1.EvidenceRequest\x1a\x1b.leanto.v1.EvidenceResponse\x12>\n\x08Generate\x12\x18.leanto.v1.SealedRequest\x1a\x16.leanto.v1.SealedChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'leanto_wire.v1.private_compute_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVIDENCETYPE']._serialized_start=479
-  _globals['_EVIDENCETYPE']._serialized_end=555
+  _globals['_EVIDENCETYPE']._serialized_start=875
+  _globals['_EVIDENCETYPE']._serialized_end=1026
+  _globals['_ACCELERATORTYPE']._serialized_start=1028
+  _globals['_ACCELERATORTYPE']._serialized_end=1108
   _globals['_EVIDENCEREQUEST']._serialized_start=51
   _globals['_EVIDENCEREQUEST']._serialized_end=83
-  _globals['_EVIDENCERESPONSE']._serialized_start=85
-  _globals['_EVIDENCERESPONSE']._serialized_end=193
-  _globals['_KEYCONFIG']._serialized_start=196
-  _globals['_KEYCONFIG']._serialized_end=327
-  _globals['_SEALEDREQUEST']._serialized_start=329
-  _globals['_SEALEDREQUEST']._serialized_end=427
-  _globals['_SEALEDCHUNK']._serialized_start=429
-  _globals['_SEALEDCHUNK']._serialized_end=477
-  _globals['_PRIVATECOMPUTE']._serialized_start=558
-  _globals['_PRIVATECOMPUTE']._serialized_end=710
+  _globals['_EVIDENCERESPONSE']._serialized_start=86
+  _globals['_EVIDENCERESPONSE']._serialized_end=342
+  _globals['_ENDORSEMENT']._serialized_start=344
+  _globals['_ENDORSEMENT']._serialized_end=386
+  _globals['_ACCELERATOREVIDENCE']._serialized_start=388
+  _globals['_ACCELERATOREVIDENCE']._serialized_end=466
+  _globals['_RELEASEPROOF']._serialized_start=468
+  _globals['_RELEASEPROOF']._serialized_end=553
+  _globals['_KEYCONFIG']._serialized_start=556
+  _globals['_KEYCONFIG']._serialized_end=707
+  _globals['_SEALEDREQUEST']._serialized_start=709
+  _globals['_SEALEDREQUEST']._serialized_end=822
+  _globals['_SEALEDCHUNK']._serialized_start=824
+  _globals['_SEALEDCHUNK']._serialized_end=872
+  _globals['_PRIVATECOMPUTE']._serialized_start=1111
+  _globals['_PRIVATECOMPUTE']._serialized_end=1263
 # @@protoc_insertion_point(module_scope)

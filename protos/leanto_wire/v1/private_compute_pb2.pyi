@@ -3,8 +3,10 @@
 isort:skip_file
 The private compute node as a client, a relay or an operator sees it: evidence, and sealed bytes."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -26,13 +28,42 @@ class _EvidenceTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Evidence
     EVIDENCE_TYPE_UNSPECIFIED: _EvidenceType.ValueType  # 0
     EVIDENCE_TYPE_DEVELOPMENT: _EvidenceType.ValueType  # 1
     """Proves possession of a key, nothing about the machine."""
+    EVIDENCE_TYPE_SEV_SNP: _EvidenceType.ValueType  # 2
+    """An AMD SEV-SNP attestation report."""
+    EVIDENCE_TYPE_TDX: _EvidenceType.ValueType  # 3
+    """An Intel TDX quote."""
+    EVIDENCE_TYPE_NITRO: _EvidenceType.ValueType  # 4
+    """An AWS Nitro attestation document."""
 
 class EvidenceType(_EvidenceType, metaclass=_EvidenceTypeEnumTypeWrapper): ...
 
 EVIDENCE_TYPE_UNSPECIFIED: EvidenceType.ValueType  # 0
 EVIDENCE_TYPE_DEVELOPMENT: EvidenceType.ValueType  # 1
 """Proves possession of a key, nothing about the machine."""
+EVIDENCE_TYPE_SEV_SNP: EvidenceType.ValueType  # 2
+"""An AMD SEV-SNP attestation report."""
+EVIDENCE_TYPE_TDX: EvidenceType.ValueType  # 3
+"""An Intel TDX quote."""
+EVIDENCE_TYPE_NITRO: EvidenceType.ValueType  # 4
+"""An AWS Nitro attestation document."""
 Global___EvidenceType: _TypeAlias = EvidenceType  # noqa: Y015
+
+class _AcceleratorType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AcceleratorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AcceleratorType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACCELERATOR_TYPE_UNSPECIFIED: _AcceleratorType.ValueType  # 0
+    ACCELERATOR_TYPE_NVIDIA: _AcceleratorType.ValueType  # 1
+    """A signed token (EAT) of NVIDIA's attestation service or of a verifier that the policy names."""
+
+class AcceleratorType(_AcceleratorType, metaclass=_AcceleratorTypeEnumTypeWrapper): ...
+
+ACCELERATOR_TYPE_UNSPECIFIED: AcceleratorType.ValueType  # 0
+ACCELERATOR_TYPE_NVIDIA: AcceleratorType.ValueType  # 1
+"""A signed token (EAT) of NVIDIA's attestation service or of a verifier that the policy names."""
+Global___AcceleratorType: _TypeAlias = AcceleratorType  # noqa: Y015
 
 @_typing.final
 class EvidenceRequest(_message.Message):
@@ -62,6 +93,9 @@ class EvidenceResponse(_message.Message):
     KEY_CONFIG_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
+    ENDORSEMENTS_FIELD_NUMBER: _builtins.int
+    ACCELERATORS_FIELD_NUMBER: _builtins.int
+    RELEASE_PROOF_FIELD_NUMBER: _builtins.int
     type: Global___EvidenceType.ValueType
     key_config: _builtins.bytes
     """A serialized KeyConfig. Hashed and signed as these bytes, never serialized again."""
@@ -69,6 +103,18 @@ class EvidenceResponse(_message.Message):
     """Repeats the request's nonce."""
     report: _builtins.bytes
     """Binds key_config and nonce (docs/wire.md, "report data"). Development: an Ed25519 signature, 64 bytes."""
+    @_builtins.property
+    def endorsements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endorsement]:
+        """What the report is checked with besides the roots that a policy names: certificates, collateral."""
+
+    @_builtins.property
+    def accelerators(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceleratorEvidence]:
+        """Evidence of accelerators, each bound to the same report data."""
+
+    @_builtins.property
+    def release_proof(self) -> Global___ReleaseProof:
+        """Shows that the release stands in the log that key_config names."""
+
     def __init__(
         self,
         *,
@@ -76,14 +122,97 @@ class EvidenceResponse(_message.Message):
         key_config: _builtins.bytes = ...,
         nonce: _builtins.bytes = ...,
         report: _builtins.bytes = ...,
+        endorsements: _abc.Iterable[Global___Endorsement] | None = ...,
+        accelerators: _abc.Iterable[Global___AcceleratorEvidence] | None = ...,
+        release_proof: Global___ReleaseProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["release_proof", b"release_proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_config", b"key_config", "nonce", b"nonce", "report", b"report", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "endorsements", b"endorsements", "key_config", b"key_config", "nonce", b"nonce", "release_proof", b"release_proof", "report", b"report", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvidenceResponse: _TypeAlias = EvidenceResponse  # noqa: Y015
+
+@_typing.final
+class Endorsement(_message.Message):
+    """A certificate or a piece of collateral by its name (docs/wire.md lists them by type of evidence)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    value: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Endorsement: _TypeAlias = Endorsement  # noqa: Y015
+
+@_typing.final
+class AcceleratorEvidence(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    type: Global___AcceleratorType.ValueType
+    token: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        type: Global___AcceleratorType.ValueType = ...,
+        token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceleratorEvidence: _TypeAlias = AcceleratorEvidence  # noqa: Y015
+
+@_typing.final
+class ReleaseProof(_message.Message):
+    """RFC 9162 inclusion of a release in a log, under a signed checkpoint (C2SP tlog-checkpoint) with its cosignatures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    INCLUSION_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    release: _builtins.bytes
+    """The statement whose SHA-256 is the release digest."""
+    index: _builtins.int
+    checkpoint: _builtins.bytes
+    @_builtins.property
+    def inclusion(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """32 bytes each, from the leaf up."""
+
+    def __init__(
+        self,
+        *,
+        release: _builtins.bytes = ...,
+        index: _builtins.int = ...,
+        inclusion: _abc.Iterable[_builtins.bytes] | None = ...,
+        checkpoint: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "inclusion", b"inclusion", "index", b"index", "release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseProof: _TypeAlias = ReleaseProof  # noqa: Y015
 
 @_typing.final
 class KeyConfig(_message.Message):
@@ -97,6 +226,7 @@ class KeyConfig(_message.Message):
     EXPIRES_UNIX_MS_FIELD_NUMBER: _builtins.int
     RELEASE_DIGEST_FIELD_NUMBER: _builtins.int
     MODEL_ID_FIELD_NUMBER: _builtins.int
+    LOG_ORIGIN_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     suite: _builtins.int
     public_key: _builtins.bytes
@@ -107,6 +237,8 @@ class KeyConfig(_message.Message):
     """SHA-256 of what the node runs."""
     model_id: _builtins.str
     """name@build_hash of the model it serves."""
+    log_origin: _builtins.str
+    """The log in which the release stands (C2SP checkpoint origin); empty where there is none."""
     def __init__(
         self,
         *,
@@ -116,10 +248,11 @@ class KeyConfig(_message.Message):
         expires_unix_ms: _builtins.int = ...,
         release_digest: _builtins.bytes = ...,
         model_id: _builtins.str = ...,
+        log_origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_unix_ms", b"expires_unix_ms", "model_id", b"model_id", "protocol", b"protocol", "public_key", b"public_key", "release_digest", b"release_digest", "suite", b"suite"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_unix_ms", b"expires_unix_ms", "log_origin", b"log_origin", "model_id", b"model_id", "protocol", b"protocol", "public_key", b"public_key", "release_digest", b"release_digest", "suite", b"suite"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -133,6 +266,7 @@ class SealedRequest(_message.Message):
     EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     ENCAPSULATION_FIELD_NUMBER: _builtins.int
     CIPHERTEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     suite: _builtins.int
     evidence_digest: _builtins.bytes
     """SHA-256 digest of the evidence that the request was sealed to."""
@@ -140,6 +274,8 @@ class SealedRequest(_message.Message):
     """HPKE one-shot: encapsulated key and sealed 32-byte secret."""
     ciphertext: _builtins.bytes
     """One padded frame holding a GenerateRequest."""
+    token: _builtins.bytes
+    """A one-time token (RFC 9578, type 2), where the node asks for one. The secret is bound to it."""
     def __init__(
         self,
         *,
@@ -147,10 +283,11 @@ class SealedRequest(_message.Message):
         evidence_digest: _builtins.bytes = ...,
         encapsulation: _builtins.bytes = ...,
         ciphertext: _builtins.bytes = ...,
+        token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertext", b"ciphertext", "encapsulation", b"encapsulation", "evidence_digest", b"evidence_digest", "suite", b"suite"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertext", b"ciphertext", "encapsulation", b"encapsulation", "evidence_digest", b"evidence_digest", "suite", b"suite", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
