@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanto.cli.compress import Bar
-from leanto.errors import MissingExtra, ModelError, OutputError
+from leanto.cli.output import check_new
+from leanto.errors import MissingExtra, ModelError
 
 if TYPE_CHECKING:
     from leanto_edge.compress import Adaptation
@@ -73,8 +74,7 @@ def summary(result: Adaptation, options: argparse.Namespace) -> str:
 
 def _check(options: argparse.Namespace) -> None:
     """What can be said before torch is imported."""
-    if Path(options.output).exists():
-        raise OutputError(f"{options.output}: already exists; remove it or choose another place", path=options.output)
+    check_new(options.output)
     if not os.access(options.data, os.R_OK) or Path(options.data).is_dir():
         raise ModelError(f"{options.data}: the examples cannot be read; give a file with {FORMS}", path=options.data)
     if not 0 < options.minutes < math.inf:

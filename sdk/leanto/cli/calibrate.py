@@ -6,10 +6,11 @@ import argparse
 import json
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from leanto.cli.output import check_new, write_new
 from leanto.errors import CertificateError, ModelError, OutputError
+from leanto.jsonl import read_rows
 
 if TYPE_CHECKING:
     from leanto_edge import Engine, Token
@@ -44,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.write and options.model is None:
         raise ModelError("--write needs --model: the embedded model is not changed")
-    if options.certify and Path(options.certify).exists():
-        raise OutputError(f"{options.certify}: already exists; remove it or choose another place", path=options.certify)
+    if options.certify:
+        check_new(options.certify)
     rows = read_pairs(options.pairs)
     random.Random(options.seed).shuffle(rows)
     try:
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         raise CertificateError(f"{options.pairs}: {error}") from None
     if options.certify:
         pairs = [{"score": predict(model, tokens), "worse": not right, "task": options.task} for tokens, right in found[learnt:]]
-        _write(options.certify, "".join(json.dumps(pair) + "\n" for pair in pairs))
+        write_new(options.certify, "".join(json.dumps(pair) + "\n" for pair in pairs))
     if options.write:
         _annotate(options.model, {**engine.info.confidence, options.task: model})
     print(json.dumps({options.task: model}) if options.json else describe(model, found, options))
@@ -71,22 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 def read_pairs(path: str) -> list[tuple[str, Any]]:
     """(prompt, completion) of each line. Raises CertificateError naming the line that is none."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise CertificateError(f"{path}: cannot be read; give a file with {FORM}") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict) or not isinstance(row.get("prompt"), str) or not isinstance(row.get("completion"), str | dict):
-            raise CertificateError(f"{path}:{number}: expected {FORM}")
-        rows.append((row["prompt"], row["completion"]))
-    return rows
+    return read_rows(path, _pair, form=FORM, error=CertificateError)
 
 
 def answers(engine: Engine, rows: list[tuple[str, Any]], task: Literal["call", "text"]) -> Iterator[Answer]:
@@ -118,6 +104,13 @@ def describe(model: dict[str, Any], found: list[Answer], options: argparse.Names
     return "\n".join(f"{label:<12} {value}" for label, value in rows)
 
 
+def _pair(row: dict[str, Any]) -> tuple[str, Any]:
+    prompt, completion = row["prompt"], row["completion"]
+    if not isinstance(prompt, str) or not isinstance(completion, str | dict):
+        raise TypeError
+    return prompt, completion
+
+
 def _plain(value: Any) -> Any:
     """Lower case, single spaces; a JSON object as such, with one value in a list the same as the value."""
     if isinstance(value, str):
@@ -132,14 +125,6 @@ def _plain(value: Any) -> Any:
         plain = [_plain(inner) for inner in value]
         return plain[0] if len(plain) == 1 else plain
     return value
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        with Path(path).open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})", path=path) from None
 
 
 def _annotate(path: str, confidence: dict[str, Any]) -> None:

@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanto.errors import CertificateError, ModelError, OutputError
+from leanto.cli.output import check_new, write_new
+from leanto.errors import CertificateError, ModelError
+from leanto.jsonl import read_rows
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -65,29 +67,10 @@ def run(options: argparse.Namespace) -> int:
 
 def read_pairs(path: str, task: str) -> tuple[list[float], list[bool]]:
     """Scores and labels of `task`. Raises CertificateError with the line that is none."""
-    scores: list[float] = []
-    worse: list[bool] = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise CertificateError(f"{path}: cannot be read; give a file with {FORM}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        pair = row if isinstance(row, dict) else {}
-        score, label = pair.get("score"), pair.get("worse")
-        if not isinstance(label, bool) or not isinstance(score, int | float) or isinstance(score, bool) or not 0 <= score <= 1:
-            raise CertificateError(f"{path}:{number}: expected {FORM}")
-        if pair.get("task", task) == task:
-            scores.append(float(score))
-            worse.append(label)
-    if not scores:
+    pairs = [pair for pair in read_rows(path, _pair, form=FORM, error=CertificateError) if pair[2] in (task, None)]
+    if not pairs:
         raise CertificateError(f"{path}: no pairs for the task {task!r}; expected {FORM}")
-    return scores, worse
+    return [score for score, _, _ in pairs], [worse for _, worse, _ in pairs]
 
 
 def describe(report: Feasibility, found: list[Certified], written: dict[str, str]) -> str:
@@ -110,6 +93,14 @@ def describe(report: Feasibility, found: list[Certified], written: dict[str, str
     return "\n".join(f"{label:<12} {value}" for label, value in rows)
 
 
+def _pair(row: dict[str, Any]) -> tuple[float, bool, Any]:
+    """Score, label and task."""
+    score, worse = row["score"], row["worse"]
+    if not isinstance(worse, bool) or isinstance(score, bool) or not 0 <= score <= 1:
+        raise TypeError
+    return float(score), worse, row.get("task")
+
+
 def _check(options: argparse.Namespace) -> None:
     """What can be said before anything is read."""
     for name, value in (("--alpha", options.alpha), ("--delta", options.delta)):
@@ -121,8 +112,8 @@ def _check(options: argparse.Namespace) -> None:
         raise CertificateError("--key and --out go together: a certificate that is not signed counts as none")
     if options.key and not options.cloud_model:
         raise CertificateError("--cloud-model is missing: a certificate holds for one cloud model only")
-    if options.out and Path(options.out).exists():
-        raise OutputError(f"{options.out}: already exists; remove it or choose another place", path=options.out)
+    if options.out:
+        check_new(options.out)
 
 
 def _read_key(path: str) -> Ed25519PrivateKey:
@@ -158,9 +149,5 @@ def _write(options: argparse.Namespace, found: list[Certified], key: Ed25519Priv
         issued_at=now,
         expires_at=now + 86400 * options.days,
     )
-    try:
-        with Path(options.out).open("x", encoding="utf-8") as file:
-            file.write(certificate.sign(made, key) + "\n")
-    except OSError as error:
-        raise OutputError(f"{options.out}: cannot be written ({error.strerror})", path=options.out) from None
+    write_new(options.out, certificate.sign(made, key) + "\n")
     return base64.b64encode(key.public_key().public_bytes_raw()).decode()

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanto.errors import MissingExtra, ModelError, OutputError
+from leanto.cli.output import check_new
+from leanto.errors import MissingExtra, ModelError
 
 if TYPE_CHECKING:
     from leanto_edge.compress import Report
@@ -96,8 +97,7 @@ def summary(report: Report, output: str) -> str:
 
 def _check(options: argparse.Namespace) -> None:
     """What can be said before torch is imported."""
-    if Path(options.output).exists():
-        raise OutputError(f"{options.output}: already exists; remove it or choose another place", path=options.output)
+    check_new(options.output)
     if not os.access(options.calibration, os.R_OK) or Path(options.calibration).is_dir():
         raise ModelError(f"{options.calibration}: the calibration text cannot be read; give a text file", path=options.calibration)
     if not options.bits >= 1:

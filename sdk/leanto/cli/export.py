@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from leanto.cli.output import check_new
 from leanto.errors import MissingExtra, ModelError, OutputError
 
 
@@ -27,8 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from leanto_edge import ArtifactError, DependencyError
     from leanto_edge.gguf_export import export_gguf
 
-    if Path(options.output).exists():
-        raise OutputError(f"{options.output}: already exists; remove it or choose another place", path=options.output)
+    check_new(options.output)
     try:
         found = export_gguf(options.artifact, options.output, options.type)
     except DependencyError:

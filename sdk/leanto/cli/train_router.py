@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanto.errors import ModelError, OutputError
+from leanto.cli.output import check_new
+from leanto.errors import ModelError
 
 if TYPE_CHECKING:
     from leanto.router import Router
@@ -27,8 +27,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 once the router is written whole."""
-    if Path(options.out).exists():
-        raise OutputError(f"{options.out}: already exists; remove it or choose another place", path=options.out)
+    check_new(options.out)
     from leanto.router import read_outcomes, train
 
     outcomes = read_outcomes(options.outcomes)

@@ -7,7 +7,6 @@ may expect. Deterministic. Knows nothing of files but the outcomes' JSONL.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from leanto.confidence import auroc, expected_calibration_error, logistic, sigmoid
 from leanto.errors import ModelError
+from leanto.jsonl import read_rows
 from leanto.router.design import Design
 from leanto.router.model import Router
 from leanto.router.trees import boost
@@ -112,18 +112,7 @@ def apgr(gain: Vector, score: Vector) -> float | None:
 
 def read_outcomes(path: str | Path) -> list[Outcome]:
     """The outcomes of a JSONL file. Raises ModelError with the line that is none."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: the outcomes cannot be read: {error}; give {FORM}", path=str(path)) from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                found.append(_outcome(json.loads(line)))
-            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-                raise ModelError(f"{path}: line {number} is no outcome; give {FORM}", path=str(path)) from None
-    return found
+    return read_rows(path, _outcome, form=FORM, error=ModelError)
 
 
 def _outcome(row: dict[str, Any]) -> Outcome:

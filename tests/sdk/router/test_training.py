@@ -157,7 +157,7 @@ def test_outcomes_are_read_in_both_forms(tmp_path: Path) -> None:
 )
 def test_a_line_that_is_no_outcome_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "x").write_text('{"prompt": "fine", "gain": 0}\n' + line)
-    with pytest.raises(ModelError, match="line 2 is no outcome"):
+    with pytest.raises(ModelError, match=":2: expected"):
         read_outcomes(tmp_path / "x")
 
 
