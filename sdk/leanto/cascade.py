@@ -212,8 +212,8 @@ class Cascade:
             return False
         run.judged = True
         policy, task = self._policy, self._ask.task
-        if run.watched:
-            self.verdict = judge_stream(policy, self.verdict, run.lowest)
+        if run.watched and self._lean(partial(judge_stream, policy, mean_logprob=run.lowest), finished=True):
+            return True
         if task == "call":
             valid = parse_call("".join(token.text for token in run.tokens)) is not None
             if self._lean(lambda verdict: judge_structure(policy, verdict, valid)):

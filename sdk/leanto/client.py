@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -26,14 +24,15 @@ from leanto.events import Event, FinalEvent, Reply, whole
 from leanto.ledger import Ledger
 from leanto.local import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
-from leanto.policy import Facts, Policy, Spent, Verdict, decide, foresee
-from leanto.policy.schema import SECRET, CloudTarget
+from leanto.policy import Facts, Policy, Spent, foresee
+from leanto.policy.schema import SECRET
 from leanto.policy.source import policy_of
 from leanto.policy.verdict import CLOUD
 from leanto.prompt_score import PromptScore
+from leanto.record import Situation, record, settle
 from leanto.remote import RemoteTarget
 from leanto.request import Ask, Task, parse_call
-from leanto.signals import DEVICE, Sensors, Snapshot, Source
+from leanto.signals import DEVICE, Sensors, Source
 from leanto.signals import simulate as rehearse
 from leanto.target import choose_cloud, open_leg
 from leanto.trace import DecisionLog, Recorder
@@ -73,17 +72,17 @@ class Options(TypedDict, total=False):
 class AsyncClient:
     """Answers on the edge, and leans on a private compute node where the policy says so.
 
-    policy    a Policy, or the path of a TOML file, read again when it changes; default: LEANTO_POLICY, or the one shipped with the package
-    policy_key  who must have signed that file: the base64 of an Ed25519 public key; default: LEANTO_POLICY_KEY, or anyone
-    model     the path of a local model (artifact or plain Hugging Face folder), or a loaded one; default: the embedded pocket
-    cloud     a RemoteTarget, or a leg of your own; default: the policy's [targets.cloud], and with neither nothing leaves the device
-    sources   where signals come from, later ones overriding earlier ones; default: psutil
-    simulate  a rehearsal such as "battery=9%,link=down", on top of the sources
-    log       a JSONL file to which every decision is appended
-    recorders what else takes every decision, such as leanto.otel.OpenTelemetry()
-    ledger    a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: in memory
-    threads   for the local model; default: chosen by its size
-    adapter   a file that `leanto adapt` made for this model; default: the model as it is
+    policy     a Policy, or the path of a TOML file, read again when it changes; default: LEANTO_POLICY, or the one shipped with the package
+    policy_key who must have signed that file: the base64 of an Ed25519 public key; default: LEANTO_POLICY_KEY, or anyone
+    model      the path of a local model (artifact or plain Hugging Face folder), or a loaded one; default: the embedded pocket
+    cloud      a RemoteTarget, or a leg of your own; default: the policy's [targets.cloud], and with neither nothing leaves the device
+    sources    where signals come from, later ones overriding earlier ones; default: psutil
+    simulate   a rehearsal such as "battery=9%,link=down", on top of the sources
+    log        a JSONL file to which every decision is appended
+    recorders  what else takes every decision, such as leanto.otel.OpenTelemetry()
+    ledger     a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: in memory
+    threads    for the local model; default: chosen by its size
+    adapter    a file that `leanto adapt` made for this model; default: the model as it is
 
     Loads the model at once. Raises PolicyError, ModelError, SignalError, TargetError, OutputError.
     """
@@ -147,13 +146,10 @@ class AsyncClient:
     def explain(self, prompt: str, *, task: Task | None = None, private: bool = False, privacy: str | None = None) -> Decision:
         """What would be decided now, before a token is spent; checks that need an answer are "pending"."""
         policy = self.policy
-        request = self.request(policy, prompt, task, private, privacy, {})
-        snapshot = self._sensors.read()
-        facts, spent = self._facts(policy, request), self._spent()
-        verdict = decide(policy, facts, snapshot, spent)
-        model = self.edge.info.confidence.get(request.task) if self.edge.info.fit else None
-        planned = foresee(policy, verdict, request.task, model["threshold"] if model else None)
-        return self._decision(policy, request, facts, spent, snapshot, planned, planned.start or "none")
+        seen = self._look(policy, self.request(policy, prompt, task, private, privacy, {}))
+        model = self.edge.info.confidence.get(seen.request.task) if self.edge.info.fit else None
+        planned = foresee(policy, seen.decide(), seen.request.task, model["threshold"] if model else None)
+        return record(seen, planned, planned.start or "none", self._clock.wall())
 
     @property
     def policy(self) -> Policy:
@@ -188,25 +184,24 @@ class AsyncClient:
         Everything is decided by this `policy`, whatever becomes of its file meanwhile.
         `edge` is a session with the local model, for a conversation; default: one for this request alone.
         """
-        started, start_j = self._clock.monotonic(), self._meter.read_j()
-        snapshot = self._sensors.read()
-        facts, spent = self._facts(policy, request), self._spent()
-        verdict = decide(policy, facts, snapshot, spent)
+        start_j = self._meter.read_j()
+        seen = self._look(policy, request)
+        verdict = seen.decide()
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
         answered = self._leg.model_id if self._leg else None
-        certified = partial(self._certified.threshold, policy, self.edge.info, request.task, answered, snapshot.taken_at)
-        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=started, clock=self._clock, certified=certified)
+        certified = partial(self._certified.threshold, policy, self.edge.info, request.task, answered, seen.snapshot.taken_at)
+        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=seen.started, clock=self._clock, certified=certified)
         try:
             async with aclosing(run.events()) as events:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(policy, request, facts, spent, snapshot, run, started, start_j)
+            decision = self._finish(seen, run, start_j)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
-        decision = self._finish(policy, request, facts, spent, snapshot, run, started, start_j)
+        decision = self._finish(seen, run, start_j)
         yield FinalEvent(_reply(request, run, decision))
 
     def request(self, policy: Policy, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
@@ -218,11 +213,13 @@ class AsyncClient:
             raise PromptRefused(f"unknown privacy class {privacy_class!r}: the policy has {', '.join(policy.privacy.classes)}")
         return Ask(prompt, task or self.default_task, privacy_class, **sampling)
 
-    def _facts(self, policy: Policy, request: Ask) -> Facts:
-        info = self.edge.info
+    def _look(self, policy: Policy, request: Ask) -> Situation:
+        started, info = self._clock.monotonic(), self.edge.info
+        snapshot, spent = self._sensors.read(), Spent(self._bytes_sent, self._ledger.last_day())
         prompt_tokens = len(self.edge.tokenizer.encode(request.prompt))
         score, cloud = self._prompts.of(policy, request.prompt), self._cloud is not None
-        return Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, cloud, info.fit, score)
+        facts = Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, cloud, info.fit, score)
+        return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
 
     def _open_cloud(self) -> CloudLeg:
         """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""
@@ -232,39 +229,9 @@ class AsyncClient:
         self._ledger.add(calls=1)
         return self._leg
 
-    def _spent(self) -> Spent:
-        return Spent(self._bytes_sent, self._ledger.last_day())
-
-    def _finish(
-        self,
-        policy: Policy,
-        request: Ask,
-        facts: Facts,
-        spent: Spent,
-        snapshot: Snapshot,
-        run: Cascade,
-        started: float,
-        start_j: float | None,
-    ) -> Decision:
+    def _finish(self, seen: Situation, run: Cascade, start_j: float | None) -> Decision:
         """Account for what was spent, and record it."""
-        first = run.first_text_at
-        decision = replace(
-            self._decision(policy, request, facts, spent, snapshot, run.verdict, run.route),
-            cloud_model=run.cloud_model,
-            confidence=run.confidence.value if run.confidence else None,
-            artifact_threshold=run.confidence.threshold if run.confidence else None,
-            calibrated=run.confidence is not None and run.confidence.calibrated,
-            switches=run.switches,
-            local_tokens=run.local_tokens,
-            cloud_tokens=run.cloud_tokens,
-            wasted_tokens=run.local_tokens + run.cloud_tokens - run.kept_tokens,
-            usd=_price(policy, facts.prompt_tokens * run.cloud_calls, run.cloud_tokens),
-            bytes_sent=run.bytes_sent,
-            bytes_received=run.bytes_received,
-            ttft_ms=None if first is None else 1000 * (first - started),
-            total_ms=1000 * (self._clock.monotonic() - started),
-            energy_j=self._meter.since_j(start_j),
-        )
+        decision = settle(seen, run, at=self._clock.wall(), now=self._clock.monotonic(), energy_j=self._meter.since_j(start_j))
         self._bytes_sent += run.bytes_sent
         self._ledger.add(bytes_sent=run.bytes_sent, usd=decision.usd, joules=(decision.energy_j or 0.0) if run.local_tokens else 0.0)
         for recorder in self._recorders:
@@ -273,25 +240,6 @@ class AsyncClient:
             except Exception as error:
                 _log.warning("a decision was not recorded: %s", type(error).__name__)
         return decision
-
-    def _decision(
-        self, policy: Policy, request: Ask, facts: Facts, spent: Spent, snapshot: Snapshot, verdict: Verdict, route: str
-    ) -> Decision:
-        return Decision(
-            request_id=secrets.token_hex(8),
-            policy_hash=policy.hash,
-            edge_build=self.edge.info.build_hash,
-            cloud_model=None,
-            task=request.task,
-            privacy=request.privacy,
-            snapshot=snapshot,
-            checks=verdict.checks,
-            route=route,
-            labels=verdict.labels,
-            facts=facts,
-            spent=spent,
-            decided_at=self._clock.wall(),
-        )
 
 
 class Client:
@@ -345,12 +293,6 @@ class Client:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _price(policy: Policy, prompt_tokens: int, answer_tokens: int) -> float:
-    cloud = policy.cloud or CloudTarget()
-    millionths = prompt_tokens * cloud.usd_per_million_prompt_tokens + answer_tokens * cloud.usd_per_million_answer_tokens
-    return millionths / 1e6
 
 
 def _reply(request: Ask, run: Cascade, decision: Decision) -> Reply:

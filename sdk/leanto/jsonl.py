@@ -15,7 +15,7 @@ T = TypeVar("T")
 def read_rows(path: str | Path, parse: Callable[[dict[str, Any]], T], *, form: str, error: type[UserError]) -> list[T]:
     """What `parse` makes of every line that is not blank.
 
-    `parse` raises ValueError, TypeError, KeyError or OverflowError for an object of another form. Raises `error` naming the line, and `form`.
+    `parse` raises ValueError, TypeError, KeyError or OverflowError for an object of another form; then `error` is raised, naming the line.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")

@@ -6,8 +6,9 @@ Pure and total: it reads no clock, file or device, never raises, and never sees 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
-from leanto.decision import Facts, Spent, Stage, Target, Value
+from leanto.decision import Facts, Spent, Target, Value
 from leanto.policy.rules import Rule, context
 from leanto.policy.schema import SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, step_back, take_away
@@ -24,8 +25,8 @@ def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Ve
     verdict = replace(verdict, constrained=verdict.allowed)
     for rule, holds in held:
         if rule.prefer:
-            away = CLOUD if rule.prefer == LOCAL else LOCAL
-            verdict = _lean(policy, verdict, _rule(rule, holds, f"prefer {rule.prefer}"), away=away)
+            found, away = _rule(rule, holds, f"prefer {rule.prefer}"), CLOUD if rule.prefer == LOCAL else LOCAL
+            verdict = _lean(policy, verdict, found, away=away)
     return _prompt(policy, facts, _budgets(policy, facts, snapshot, spent, verdict))
 
 
@@ -41,8 +42,7 @@ def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -
 
 def judge_answer(policy: Policy, verdict: Verdict, task: str, confidence: float, artifact_threshold: float | None) -> Verdict:
     """Stage 5, after the answer: its confidence against the policy's threshold, or the model's own where the policy says so."""
-    wanted = getattr(policy.quality.confidence_threshold, task)
-    threshold = artifact_threshold if wanted == "artifact" else wanted
+    threshold = _threshold(policy, task, artifact_threshold)
     if threshold is None:
         reason = "no calibrated threshold for this task: kept"
         return verdict.label("uncalibrated").record("answer", "confidence", confidence, None, "unknown", reason)
@@ -77,11 +77,13 @@ def foresee(policy: Policy, verdict: Verdict, task: str, artifact_threshold: flo
     """The checks still to come where the edge would start, as "pending"."""
     if verdict.start != LOCAL:
         return verdict
-    handoff, wanted = policy.handoff, getattr(policy.quality.confidence_threshold, task)
-    threshold = artifact_threshold if wanted == "artifact" else wanted
-    name = f"mean_logprob_{handoff.window}"
-    verdict = verdict.record("stream", name, None, handoff.stream_floor, "pending", "measured while generating")
-    return verdict.record("answer", "confidence", None, threshold, "pending", "measured when the answer is complete")
+    handoff = policy.handoff
+    verdict = verdict.record("stream", f"mean_logprob_{handoff.window}", None, handoff.stream_floor, "pending", "measured while generating")
+    threshold = _threshold(policy, task, artifact_threshold)
+    verdict = verdict.record("answer", "confidence", None, threshold, "pending", "measured when the answer is complete")
+    if not policy.quality.certificates:
+        return verdict
+    return verdict.record("certificate", "confidence", None, None, "pending", "against the certified threshold, where a certificate holds")
 
 
 def stay(verdict: Verdict, name: str, value: Value, threshold: Value, label: str, reason: str) -> Verdict:
@@ -220,12 +222,16 @@ def _purse(verdict: Verdict, name: str, value: float | None, limit: float | None
     if gone and CLOUD in verdict.allowed:
         verdict = replace(verdict, constrained=tuple(target for target in verdict.constrained if target != CLOUD))
     shown: Value = "unlimited" if limit is None else limit
-    stage: Stage = "budgets"
-    found = Finding(stage, name, value, shown, gone, label if value is not None else "ledger-failed", reason, below(value, limit))
+    found = Finding("budgets", name, value, shown, gone, label if value is not None else "ledger-failed", reason, below(value, limit))
     return take_away(verdict, CLOUD, found)
 
 
-def _lean(policy: Policy, verdict: Verdict, found: Finding, *, away: str = LOCAL) -> Verdict:
+def _lean(policy: Policy, verdict: Verdict, found: Finding, *, away: Target = LOCAL) -> Verdict:
     """A wish to answer elsewhere. Where the cloud is missing only because it cannot be reached, `offline.mode` may say to fail instead."""
-    target = LOCAL if away == LOCAL else CLOUD
-    return step_back(verdict, target, found, or_fail=target == LOCAL and verdict.offline and policy.offline.mode == "fail")
+    return step_back(verdict, away, found, or_fail=away == LOCAL and verdict.offline and policy.offline.mode == "fail")
+
+
+def _threshold(policy: Policy, task: str, artifact_threshold: float | None) -> float | None:
+    """What a finished answer's confidence is held against; None where nothing is calibrated."""
+    wanted: float | Literal["artifact"] = getattr(policy.quality.confidence_threshold, task)
+    return artifact_threshold if wanted == "artifact" else wanted

@@ -1,0 +1,80 @@
+"""From what was known of a request, and what was done, to the one Decision. Pure; knows nothing of how either came about."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from leanto.decision import Decision, Facts, Spent
+from leanto.policy import Policy, Verdict, decide
+from leanto.policy.schema import CloudTarget
+from leanto.request import Ask
+from leanto.signals import Snapshot
+
+if TYPE_CHECKING:
+    from leanto.cascade import Cascade
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a decision is made from. `edge_build` names the local model; `started` is when, in seconds of the monotonic clock."""
+
+    policy: Policy
+    request: Ask
+    facts: Facts
+    spent: Spent
+    snapshot: Snapshot
+    edge_build: str
+    started: float
+
+    def decide(self) -> Verdict:
+        """What follows before a token is spent."""
+        return decide(self.policy, self.facts, self.snapshot, self.spent)
+
+
+def record(seen: Situation, verdict: Verdict, route: str, at: float) -> Decision:
+    """The decision so far, made at `at` (seconds since the epoch)."""
+    return Decision(
+        request_id=secrets.token_hex(8),
+        policy_hash=seen.policy.hash,
+        edge_build=seen.edge_build,
+        cloud_model=None,
+        task=seen.request.task,
+        privacy=seen.request.privacy,
+        snapshot=seen.snapshot,
+        checks=verdict.checks,
+        route=route,
+        labels=verdict.labels,
+        facts=seen.facts,
+        spent=seen.spent,
+        decided_at=at,
+    )
+
+
+def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: float | None) -> Decision:
+    """The decision with its account, at the end of `run`: `now` in seconds of the monotonic clock, `energy_j` in joules."""
+    sure, first = run.confidence, run.first_text_at
+    return replace(
+        record(seen, run.verdict, run.route, at),
+        cloud_model=run.cloud_model,
+        confidence=sure.value if sure else None,
+        artifact_threshold=sure.threshold if sure else None,
+        calibrated=sure is not None and sure.calibrated,
+        switches=run.switches,
+        local_tokens=run.local_tokens,
+        cloud_tokens=run.cloud_tokens,
+        wasted_tokens=run.local_tokens + run.cloud_tokens - run.kept_tokens,
+        usd=price(seen.policy, seen.facts.prompt_tokens * run.cloud_calls, run.cloud_tokens),
+        bytes_sent=run.bytes_sent,
+        bytes_received=run.bytes_received,
+        ttft_ms=None if first is None else 1000 * (first - seen.started),
+        total_ms=1000 * (now - seen.started),
+        energy_j=energy_j,
+    )
+
+
+def price(policy: Policy, prompt_tokens: int, answer_tokens: int) -> float:
+    """What the cloud's tokens cost, in US dollars, by the policy's prices."""
+    cloud = policy.cloud or CloudTarget()
+    return (prompt_tokens * cloud.usd_per_million_prompt_tokens + answer_tokens * cloud.usd_per_million_answer_tokens) / 1e6
