@@ -9,10 +9,12 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from leanto.auditor import Auditor
 from leanto.cascade import Cascade, CloudLeg
 from leanto.certified import Certified
 from leanto.chat import AsyncChat, Chat
@@ -114,7 +116,8 @@ class AsyncClient:
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
         self._ledger_is_ours = self._ledger is not ledger
         self._bytes_sent = 0
-        self._certified = Certified()
+        self._certified = Certified(self._ledger)
+        self._auditor = Auditor(self._ledger, self._pay)
         self._prompts = PromptScore()
         self.edge = open_model(model, threads=threads, adapter=adapter)
         self._recorders: list[Recorder] = [*recorders, *([DecisionLog(log)] if log else [])]
@@ -162,7 +165,8 @@ class AsyncClient:
         return "call" if "call" in self.edge.info.tasks else "text"
 
     async def aclose(self) -> None:
-        """Close the connection to the cloud, if one was opened, and the log."""
+        """Close the connection to the cloud, if one was opened, and the log. An audit under way may take some seconds to end."""
+        await self._auditor.close()
         if self._ledger_is_ours:
             self._ledger.close()
         leg, self._leg = self._leg, None
@@ -190,8 +194,8 @@ class AsyncClient:
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
         answered = self._leg.model_id if self._leg else None
-        certified = partial(self._certified.threshold, policy, self.edge.info, request.task, answered, seen.snapshot.taken_at)
-        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=seen.started, clock=self._clock, certified=certified)
+        promise = partial(self._certified.promise, policy, self.edge.info, request.task, answered, seen.snapshot.taken_at)
+        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=seen.started, clock=self._clock, promise=promise)
         try:
             async with aclosing(run.events()) as events:
                 async for event in events:
@@ -201,7 +205,10 @@ class AsyncClient:
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
-        decision = self._finish(seen, run, start_j)
+        audited = self._auditor.chooses(seen, run)
+        decision = self._finish(seen, run, start_j, audited=audited)
+        if audited:
+            self._auditor.start(seen, run.visible, run.promise, self._open_cloud)
         yield FinalEvent(_reply(request, run, decision))
 
     def request(self, policy: Policy, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
@@ -229,11 +236,16 @@ class AsyncClient:
         self._ledger.add(calls=1)
         return self._leg
 
-    def _finish(self, seen: Situation, run: Cascade, start_j: float | None) -> Decision:
+    def _pay(self, bytes_sent: int, usd: float, joules: float = 0.0) -> None:
+        self._bytes_sent += bytes_sent
+        self._ledger.add(bytes_sent=bytes_sent, usd=usd, joules=joules)
+
+    def _finish(self, seen: Situation, run: Cascade, start_j: float | None, *, audited: bool = False) -> Decision:
         """Account for what was spent, and record it."""
-        decision = settle(seen, run, at=self._clock.wall(), now=self._clock.monotonic(), energy_j=self._meter.since_j(start_j))
-        self._bytes_sent += run.bytes_sent
-        self._ledger.add(bytes_sent=run.bytes_sent, usd=decision.usd, joules=(decision.energy_j or 0.0) if run.local_tokens else 0.0)
+        energy_j = self._meter.since_j(start_j)
+        settled = settle(seen, run, at=self._clock.wall(), now=self._clock.monotonic(), energy_j=energy_j)
+        decision = replace(settled, audited=audited)
+        self._pay(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
         for recorder in self._recorders:
             try:
                 recorder.write(decision)

@@ -52,6 +52,23 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """That at most `alpha` of the answers with a score from `threshold` on are worse than the cloud's, with confidence 1 − `delta`.
+
+    `threshold` None promises nothing, and `why_not` says why; `broken` where that is the audit's finding, which no score outweighs.
+    `audit` names the record of audits that watches it; `alarms` were raised on looser thresholds of the same certificate before.
+    """
+
+    threshold: float | None = None
+    why_not: str = "there is none"
+    broken: bool = False
+    alpha: float = 0.0
+    delta: float = 0.0
+    audit: str = ""
+    alarms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """What this client has sent since it was made, and what was spent in the last day."""
 
@@ -67,6 +84,7 @@ class Decision:
     (`leanto explain`) holds the leg that would start. `confidence` is the edge's probability that its own answer is right,
     None where it did not finish one; `calibrated` says whether that is a fitted probability or a plain token average.
     `artifact_threshold` is the model's own threshold for it. `facts` and `spent` are what was known beside the snapshot.
+    `audited` says that the answer was chosen to be asked again, which is paid for on its own.
     `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` is None where nothing measures it.
     """
 
@@ -95,6 +113,7 @@ class Decision:
     ttft_ms: float | None = None
     total_ms: float = 0.0
     energy_j: float | None = None
+    audited: bool = False
     decided_at: float = 0.0
 
     @property

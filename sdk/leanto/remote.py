@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from leanto.breaker import Breaker
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, EvidenceRefused, Fault, ProtocolFault, TargetError
+from leanto.request import Ask
 
 if TYPE_CHECKING:
     from leanto.sealed_session import SealedSession
@@ -59,6 +60,12 @@ class RemoteRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     timeout_s: float = 30.0
+
+
+def remote_request(ask: Ask, timeout_s: float, *, prefix: str = "", kept_tokens: int = 0) -> RemoteRequest:
+    """What to ask of a node for `ask`, of which `prefix` and so many tokens stand already."""
+    sampling = (ask.temperature, ask.top_p, ask.top_k, ask.seed, ask.stop)
+    return RemoteRequest(ask.prompt, ask.task, prefix, max(1, ask.max_tokens - kept_tokens), *sampling, timeout_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import leanto_edge
 from leanto import Client, Decision
 from leanto.certificate import Certificate, Point, score_name, sign
+from leanto.decision import Promise
 from leanto.errors import PolicyError
 from leanto.policy import Verdict, judge_certificate, load_policy, parse_policy
 
@@ -80,14 +81,14 @@ def test_a_missing_file_counts_as_none(tmp_path: Path) -> None:
 
 def test_without_certificates_a_policy_goes_by_confidence_alone() -> None:
     policy = parse_policy("version = 1\n")
-    assert judge_certificate(policy, Verdict(), 0.0, None, "none") == Verdict()
+    assert judge_certificate(policy, Verdict(), 0.0, Promise()) == Verdict()
     lean = parse_policy('version = 1\n[quality]\nuncertified = "cloud"\n')
-    assert judge_certificate(lean, Verdict(), 1.0, None, "none").allowed == ("cloud",)
+    assert judge_certificate(lean, Verdict(), 1.0, Promise()).allowed == ("cloud",)
 
 
 @pytest.mark.parametrize(("confidence", "allowed"), [(0.69, ("cloud",)), (0.7, ("local", "cloud")), (float("nan"), ("cloud",))])
 def test_the_certified_threshold_only_narrows(confidence: float, allowed: tuple[str, ...]) -> None:
-    assert judge_certificate(parse_policy("version = 1\n"), Verdict(), confidence, 0.7, "").allowed == allowed
+    assert judge_certificate(parse_policy("version = 1\n"), Verdict(), confidence, Promise(0.7)).allowed == allowed
 
 
 def test_certificates_without_a_key_are_a_mistake(tmp_path: Path) -> None:

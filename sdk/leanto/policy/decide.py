@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from leanto.decision import Facts, Spent, Target, Value
+from leanto.decision import Facts, Promise, Spent, Target, Value
 from leanto.policy.rules import Rule, context
 from leanto.policy.schema import SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, step_back, take_away
@@ -54,17 +54,20 @@ def judge_answer(policy: Policy, verdict: Verdict, task: str, confidence: float,
     return _lean(policy, verdict, Finding("answer", "confidence", confidence, threshold, fails, "low-confidence", reason, flip))
 
 
-def judge_certificate(policy: Policy, verdict: Verdict, confidence: float, threshold: float | None, why_not: str) -> Verdict:
+def judge_certificate(policy: Policy, verdict: Verdict, confidence: float, promise: Promise) -> Verdict:
     """Stage 6: the certified threshold, or, where no certificate holds, what the policy says of that."""
-    if threshold is not None:
+    if promise.threshold is not None:
         reason = "answers above it are worse than the cloud's as seldom as was promised"
-        fails, flip = not confidence >= threshold, below(confidence, threshold)
-        found = Finding("certificate", "confidence", confidence, threshold, fails, "below-certificate", reason, flip)
+        if promise.alarms:
+            verdict, reason = verdict.label("tightened"), f"{reason}; the audit raised it (alarms: {promise.alarms})"
+        fails, flip = not confidence >= promise.threshold, below(confidence, promise.threshold)
+        found = Finding("certificate", "confidence", confidence, promise.threshold, fails, "below-certificate", reason, flip)
         return _lean(policy, verdict if fails else verdict.label("certified"), found)
     if policy.quality.uncertified == "confidence" and not policy.quality.certificates:
         return verdict
-    leans, reason = policy.quality.uncertified == "cloud", f"no certificate: {why_not}"
-    return _lean(policy, verdict, Finding("certificate", "certificate", False, True, leans, "uncertified", reason, "one that holds"))
+    leans, reason = promise.broken or policy.quality.uncertified == "cloud", f"no certificate: {promise.why_not}"
+    label = "audit-alarm" if promise.broken else "uncertified"
+    return _lean(policy, verdict, Finding("certificate", "certificate", False, True, leans, label, reason, "one that holds"))
 
 
 def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:

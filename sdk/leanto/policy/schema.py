@@ -128,6 +128,14 @@ class Offline:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Which local answers are asked again in the cloud, to see whether a certificate keeps its promise."""
+
+    share: float = option(0.0, number(0, 1), "of the certified answers of those classes")
+    classes: tuple[str, ...] = option((), texts, "the privacy classes whose users consented")
+
+
 @dataclass(frozen=True)
 class Policy:
     """What may be answered where, and when to lean. `origin` is the file it came from; `hash` depends on the meaning alone."""
@@ -138,6 +146,7 @@ class Policy:
     quality: Quality = field(default_factory=Quality)
     handoff: Handoff = field(default_factory=Handoff)
     offline: Offline = field(default_factory=Offline)
+    audit: Audit = field(default_factory=Audit)
     rules: tuple[Rule, ...] = ()
     origin: str = "default"
 
@@ -148,7 +157,7 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of everything but where it came from."""
-        plain = {name: asdict(part) for name in ("budgets", "quality", "handoff", "offline") if (part := getattr(self, name))}
+        plain = {name: asdict(part) for name in ("budgets", "quality", "handoff", "offline", "audit") if (part := getattr(self, name))}
         classes = {name: list(targets) for name, targets in self.privacy.classes.items()}
         cloud = asdict(self.cloud) if self.cloud else None
         privacy = {"default": self.privacy.default, "classes": classes}
@@ -189,7 +198,7 @@ class _Reader:
     overridden: Mapping[tuple[str, ...], str]
 
     def policy(self, document: dict[str, Any]) -> Policy:
-        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline", "rules"))
+        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline", "audit", "rules"))
         if type(document.get("version")) is not int or document["version"] != VERSION:
             raise self.error(("version",), f"expected version = {VERSION} at the top, the only one this release reads")
         targets = self.table(document, (), "targets")
@@ -200,13 +209,15 @@ class _Reader:
         certified: Quality = self.record(Quality, {"quality": quality}, (), "quality")
         if certified.certificates and certified.certificate_key is None:
             raise self.error(("quality", "certificates"), "quality.certificates: give the certificate_key that signed them, too")
+        privacy = self.privacy(self.table(document, (), "privacy"))
         return Policy(
             cloud=self.cloud(targets) if "cloud" in targets else None,
-            privacy=self.privacy(self.table(document, (), "privacy")),
+            privacy=privacy,
             budgets=self.record(Budgets, document, (), "budgets"),
             quality=replace(certified, confidence_threshold=threshold),
             handoff=self.record(Handoff, document, (), "handoff"),
             offline=self.record(Offline, document, (), "offline"),
+            audit=self.audit(document, privacy, certified),
             rules=self.rules(document.get("rules", [])),
             origin=self.origin,
         )
@@ -227,6 +238,18 @@ class _Reader:
         if not isinstance(default, str) or default not in classes:
             raise self.error(("privacy", "default"), f"privacy.default: expected one of the classes {', '.join(classes)}")
         return Privacy(default, MappingProxyType(classes))
+
+    def audit(self, document: dict[str, Any], privacy: Privacy, quality: Quality) -> Audit:
+        audit: Audit = self.record(Audit, document, (), "audit")
+        closed = [name for name in audit.classes if "cloud" not in privacy.classes.get(name, ())]
+        if closed:
+            raise self.error(
+                ("audit", "classes"), f"audit.classes: the cloud may not answer {', '.join(closed)}, so it cannot be audited there"
+            )
+        if audit.share and not (audit.classes and quality.certificates):
+            missing = "audit.classes, whose users consented" if quality.certificates else "quality.certificates, whose promise is watched"
+            raise self.error(("audit", "share"), f"audit.share needs {missing}")
+        return audit
 
     def targets(self, name: str, value: Any) -> tuple[Target, ...]:
         known = isinstance(value, list) and all(isinstance(item, str) and item in TARGETS for item in value)
