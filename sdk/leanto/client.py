@@ -182,14 +182,16 @@ class AsyncClient:
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    async def answer(self, policy: Policy, request: Ask, *, hold: int | None, edge: EdgeModel | None = None) -> AsyncGenerator[Event, None]:
+    async def answer(
+        self, policy: Policy, request: Ask, *, hold: int | None, edge: EdgeModel | None = None, turns_since_cloud: int | None = None
+    ) -> AsyncGenerator[Event, None]:
         """The story of one request: look, decide, run and maybe lean, record. `hold`: tokens kept back, None all of them.
 
         Everything is decided by this `policy`, whatever becomes of its file meanwhile.
-        `edge` is a session with the local model, for a conversation; default: one for this request alone.
+        For a conversation: `edge` is a session with the local model, default one for this request alone; `turns_since_cloud` as in Facts.
         """
         start_j = self._meter.read_j()
-        seen = self._look(policy, request)
+        seen = self._look(policy, request, turns_since_cloud)
         verdict = seen.decide()
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
@@ -220,12 +222,13 @@ class AsyncClient:
             raise PromptRefused(f"unknown privacy class {privacy_class!r}: the policy has {', '.join(policy.privacy.classes)}")
         return Ask(prompt, task or self.default_task, privacy_class, **sampling)
 
-    def _look(self, policy: Policy, request: Ask) -> Situation:
+    def _look(self, policy: Policy, request: Ask, turns_since_cloud: int | None = None) -> Situation:
         started, info = self._clock.monotonic(), self.edge.info
         snapshot, spent = self._sensors.read(), Spent(self._bytes_sent, self._ledger.last_day())
         prompt_tokens = len(self.edge.tokenizer.encode(request.prompt))
         score, cloud = self._prompts.of(policy, request.prompt), self._cloud is not None
-        facts = Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, cloud, info.fit, score)
+        target = (info.tasks, info.context_length, cloud, info.fit)
+        facts = Facts(request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud)
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
 
     def _open_cloud(self) -> CloudLeg:

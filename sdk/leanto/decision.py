@@ -39,7 +39,8 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens;
-    `prompt_score` is what the policy's router makes of the prompt: P(the local answer is not worse than the cloud's)."""
+    `prompt_score` is what the policy's router makes of the prompt: P(the local answer is not worse than the cloud's).
+    `turns_since_cloud` is 1 where the cloud took over a conversation one turn before this one, None where it did not yet."""
 
     task: str
     privacy: str
@@ -49,6 +50,7 @@ class Facts:
     cloud_configured: bool
     edge_fit: bool = True
     prompt_score: float | None = None
+    turns_since_cloud: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,12 @@ def _budgets(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, ver
 
 
 def _prompt(policy: Policy, facts: Facts, verdict: Verdict) -> Verdict:
-    """Whether a local try is worth its energy, where the policy has a router."""
+    """Whether a local try is worth its energy: where the policy has a router, and in a conversation that the cloud has taken over."""
+    kept, since = policy.handoff.sticky_turns, facts.turns_since_cloud
+    if kept and since is not None:
+        reason = "turns since the cloud took over this conversation"
+        found = Finding("prompt", "turns_since_cloud", since, kept, since <= kept, "sticky", reason, above(since, kept))
+        verdict = _lean(policy, verdict, found)
     if policy.quality.router is None:
         return verdict
     score, floor = facts.prompt_score, policy.quality.router_floor

@@ -117,6 +117,7 @@ class Handoff:
     window: int = option(16, integer(1, 4096), "tokens in that window")
     resume: Literal["prefix", "restart"] = option("prefix", choice("prefix", "restart"), "how the cloud goes on after visible text")
     max_switches: int = option(1, integer(0, 16), "hand-offs to the cloud in one request")
+    sticky_turns: int = option(0, integer(0, 1000), "turns of a conversation that the cloud keeps after one that it took over")
 
 
 @dataclass(frozen=True, slots=True)
