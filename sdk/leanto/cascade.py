@@ -224,7 +224,7 @@ class Cascade:
         promise = self.promise = self._find_promise()
 
         def judge(verdict: Verdict) -> Verdict:
-            verdict = judge_answer(policy, verdict, task, sure.value, sure.threshold)
+            verdict = judge_answer(policy, verdict, task, sure.value, sure.threshold, promise)
             return judge_certificate(policy, verdict, sure.value, promise)
 
         return self._lean(judge, finished=True)

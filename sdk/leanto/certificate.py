@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,16 +166,23 @@ def usable(
 
 
 class Certificates:
-    """Those of a policy, verified once. What is wrong with one is told when it is asked for, and never raised."""
+    """Those of a policy and those that a model carries, verified once. What is wrong with one is told when it is asked for, not raised."""
 
-    def __init__(self, files: Sequence[str | Path], public_key: str | None) -> None:
+    def __init__(self, files: Sequence[str | Path], carried: Sequence[Mapping[str, Any]], public_key: str | None) -> None:
         self._held: list[Certificate] = []
         self._faults: list[str] = []
+        for number, one in enumerate(carried, 1):
+            self._take(f"the model's certificate {number}", partial(json.dumps, one), public_key)
         for file in files:
-            try:
-                self._held.append(verify(Path(file).read_text(encoding="utf-8"), public_key or ""))
-            except (CertificateError, OSError, UnicodeDecodeError) as error:
-                self._faults.append(f"{Path(file).name}: {error if isinstance(error, CertificateError) else 'it cannot be read'}")
+            self._take(Path(file).name, partial(Path(file).read_text, encoding="utf-8"), public_key)
+
+    def _take(self, name: str, read: Callable[[], str], public_key: str | None) -> None:
+        try:
+            self._held.append(verify(read(), public_key or ""))
+        except CertificateError as error:
+            self._faults.append(f"{name}: {error}")
+        except (OSError, UnicodeDecodeError):
+            self._faults.append(f"{name}: it cannot be read")
 
     def promise(self, build: str, cloud_model: str | None, task: str, now: float, *, score: str, alarmed: Callable[[str], bool]) -> Promise:
         """The strictest of those that hold, or none, and why. `alarmed` tells of an audit by its name; whatever it was raised on,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from leanto.decision import Promise
 from leanto.ledger import Ledger
 from leanto.policy import Policy
-from leanto.policy.schema import Quality
+from leanto.policy.schema import ARTIFACT, Quality
 
 if TYPE_CHECKING:
     from leanto.certificate import Certificates
@@ -28,13 +28,17 @@ class Certified:
 
     def promise(self, policy: Policy, info: ModelInfo, task: str, cloud_model: str | None, now: float) -> Promise:
         """What holds at `now` (seconds since the epoch), or none and why. Never raises."""
-        quality = policy.quality
+        quality, cloud = policy.quality, cloud_model or (policy.cloud.model if policy.cloud else None)
         if not quality.certificates:
             return Promise(why_not="the policy names none")
+        if cloud is None:
+            return Promise(why_not="the cloud's model is not known yet")
         from leanto.certificate import Certificates, score_name
 
         if self._held is None or self._held[0] != quality:
             folder = Path(policy.origin).parent
-            self._held = (quality, Certificates([folder / file for file in quality.certificates], quality.certificate_key))
-        cloud, score = cloud_model or (policy.cloud.model if policy.cloud else None), score_name(info.confidence.get(task))
+            files = [folder / file for file in quality.certificates if file != ARTIFACT]
+            carried = info.certificates if ARTIFACT in quality.certificates else ()
+            self._held = (quality, Certificates(files, carried, quality.certificate_key))
+        score = score_name(info.confidence.get(task))
         return self._held[1].promise(info.build_hash, cloud, task, now, score=score, alarmed=self._ledger.alarmed)

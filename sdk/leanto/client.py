@@ -19,7 +19,7 @@ from leanto.cascade import Cascade, CloudLeg
 from leanto.certified import Certified
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
-from leanto.decision import Decision
+from leanto.decision import Decision, Promise
 from leanto.energy import Meter, Rapl
 from leanto.errors import LeantoError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
@@ -151,7 +151,7 @@ class AsyncClient:
         policy = self.policy
         seen = self._look(policy, self.request(policy, prompt, task, private, privacy, {}))
         model = self.edge.info.confidence.get(seen.request.task) if self.edge.info.fit else None
-        planned = foresee(policy, seen.decide(), seen.request.task, model["threshold"] if model else None)
+        planned = foresee(policy, seen.decide(), seen.request.task, model["threshold"] if model else None, self._promise(seen))
         return record(seen, planned, planned.start or "none", self._clock.wall())
 
     @property
@@ -195,8 +195,7 @@ class AsyncClient:
         verdict = seen.decide()
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
-        answered = self._leg.model_id if self._leg else None
-        promise = partial(self._certified.promise, policy, self.edge.info, request.task, answered, seen.snapshot.taken_at)
+        promise = partial(self._promise, seen)
         run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=seen.started, clock=self._clock, promise=promise)
         try:
             async with aclosing(run.events()) as events:
@@ -230,6 +229,10 @@ class AsyncClient:
         target = (info.tasks, info.context_length, cloud, info.fit)
         facts = Facts(request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud)
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
+
+    def _promise(self, seen: Situation) -> Promise:
+        answered = self._leg.model_id if self._leg else None
+        return self._certified.promise(seen.policy, self.edge.info, seen.request.task, answered, seen.snapshot.taken_at)
 
     def _open_cloud(self) -> CloudLeg:
         """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""

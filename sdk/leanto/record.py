@@ -60,6 +60,7 @@ def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: fl
         cloud_model=run.cloud_model,
         confidence=sure.value if sure else None,
         artifact_threshold=sure.threshold if sure else None,
+        promise=run.promise if sure else None,
         calibrated=sure is not None and sure.calibrated,
         switches=run.switches,
         local_tokens=run.local_tokens,

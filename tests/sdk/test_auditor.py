@@ -131,7 +131,7 @@ def test_a_ledger_that_can_no_longer_be_read_leaves_no_promise(policy: Policy) -
 @pytest.mark.parametrize(
     ("written", "line", "message"),
     [
-        ('[audit]\nshare = 0.1\nclasses = ["public"]', 3, "needs quality.certificates"),
+        ('[audit]\nshare = 0.1\nclasses = ["public"]\n[quality]\ncertificates = []', 3, "needs quality.certificates"),
         ('[audit]\nclasses = ["secret"]', 3, "the cloud may not answer secret"),
         ('[audit]\nclasses = ["nobody"]', 3, "the cloud may not answer nobody"),
         (f'[audit]\nshare = 0.1\n[quality]\ncertificates = ["a"]\ncertificate_key = "{PUBLIC}"', 3, "whose users consented"),

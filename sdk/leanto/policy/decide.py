@@ -10,7 +10,7 @@ from typing import Literal
 
 from leanto.decision import Facts, Promise, Spent, Target, Value
 from leanto.policy.rules import Rule, context
-from leanto.policy.schema import SECRET, Policy
+from leanto.policy.schema import ARTIFACT, SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, step_back, take_away
 from leanto.signals import Snapshot
 
@@ -40,8 +40,13 @@ def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -
     return _lean(policy, verdict, Finding("stream", name, mean_logprob, floor, fails, "doubt-in-stream", reason, flip))
 
 
-def judge_answer(policy: Policy, verdict: Verdict, task: str, confidence: float, artifact_threshold: float | None) -> Verdict:
-    """Stage 5, after the answer: its confidence against the policy's threshold, or the model's own where the policy says so."""
+def judge_answer(
+    policy: Policy, verdict: Verdict, task: str, confidence: float, artifact_threshold: float | None, promise: Promise
+) -> Verdict:
+    """Stage 5, after the answer: its confidence against the policy's threshold, or the model's own where the policy says so and no
+    certificate says better."""
+    if _certificate_decides(policy, task, promise):
+        return verdict.record("answer", "confidence", confidence, None, "pass", "the certificate decides, not the model's own threshold")
     threshold = _threshold(policy, task, artifact_threshold)
     if threshold is None:
         reason = "no calibrated threshold for this task: kept"
@@ -63,7 +68,7 @@ def judge_certificate(policy: Policy, verdict: Verdict, confidence: float, promi
         fails, flip = not confidence >= promise.threshold, below(confidence, promise.threshold)
         found = Finding("certificate", "confidence", confidence, promise.threshold, fails, "below-certificate", reason, flip)
         return _lean(policy, verdict if fails else verdict.label("certified"), found)
-    if policy.quality.uncertified == "confidence" and not policy.quality.certificates:
+    if _goes_without(policy, promise):
         return verdict
     leans, reason = promise.broken or policy.quality.uncertified == "cloud", f"no certificate: {promise.why_not}"
     label = "audit-alarm" if promise.broken else "uncertified"
@@ -76,17 +81,18 @@ def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
     return _lean(policy, verdict, Finding("answer", "valid_call", valid, True, not valid, "invalid-call", reason, flip))
 
 
-def foresee(policy: Policy, verdict: Verdict, task: str, artifact_threshold: float | None) -> Verdict:
+def foresee(policy: Policy, verdict: Verdict, task: str, artifact_threshold: float | None, promise: Promise) -> Verdict:
     """The checks still to come where the edge would start, as "pending"."""
     if verdict.start != LOCAL:
         return verdict
     handoff = policy.handoff
     verdict = verdict.record("stream", f"mean_logprob_{handoff.window}", None, handoff.stream_floor, "pending", "measured while generating")
-    threshold = _threshold(policy, task, artifact_threshold)
+    threshold = None if _certificate_decides(policy, task, promise) else _threshold(policy, task, artifact_threshold)
     verdict = verdict.record("answer", "confidence", None, threshold, "pending", "measured when the answer is complete")
-    if not policy.quality.certificates:
+    if promise.threshold is None and _goes_without(policy, promise):
         return verdict
-    return verdict.record("certificate", "confidence", None, None, "pending", "against the certified threshold, where a certificate holds")
+    reason = "measured when the answer is complete" if promise.threshold is not None else f"no certificate: {promise.why_not}"
+    return verdict.record("certificate", "confidence", None, promise.threshold, "pending", reason)
 
 
 def stay(verdict: Verdict, name: str, value: Value, threshold: Value, label: str, reason: str) -> Verdict:
@@ -243,3 +249,14 @@ def _threshold(policy: Policy, task: str, artifact_threshold: float | None) -> f
     """What a finished answer's confidence is held against; None where nothing is calibrated."""
     wanted: float | Literal["artifact"] = getattr(policy.quality.confidence_threshold, task)
     return artifact_threshold if wanted == "artifact" else wanted
+
+
+def _certificate_decides(policy: Policy, task: str, promise: Promise) -> bool:
+    """Whether the certified threshold stands in for the model's own."""
+    return promise.threshold is not None and getattr(policy.quality.confidence_threshold, task) == "artifact"
+
+
+def _goes_without(policy: Policy, promise: Promise) -> bool:
+    """Whether that no certificate holds is nothing to speak of: the policy asks for none but what a model may carry."""
+    quality = policy.quality
+    return quality.uncertified == "confidence" and not promise.broken and set(quality.certificates) <= {ARTIFACT}

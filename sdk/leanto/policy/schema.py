@@ -28,6 +28,8 @@ VERSION = 1
 MAX_BYTES = 1 << 20
 MAX_RULES = 32
 SECRET = "secret"
+ARTIFACT = "artifact"
+RELEASE_KEY = "uPw5q4oS3gqqTgpk0MVuMv40/xaojUaJSdVWDi8V8fw="
 DEFAULT_CLASSES: Mapping[str, tuple[Target, ...]] = MappingProxyType(
     {"public": ("local", "cloud"), "personal": ("local", "cloud"), SECRET: ("local",)}
 )
@@ -97,8 +99,12 @@ class Quality:
     """When a finished local answer is good enough."""
 
     confidence_threshold: ConfidenceThreshold = field(default_factory=ConfidenceThreshold)
-    certificates: tuple[str, ...] = option((), texts, "files of `leanto certify`, beside the policy file unless absolute")
-    certificate_key: str | None = option(None, public_key, "who must have signed them (base64, 32 bytes)")
+    certificates: tuple[str, ...] = option(
+        (ARTIFACT,), texts, 'files of `leanto certify`, beside the policy file unless absolute; "artifact": those that the model carries'
+    )
+    certificate_key: str | None = option(
+        RELEASE_KEY, public_key, "who must have signed them (base64, 32 bytes); the default signed those of the embedded models"
+    )
     router: str | None = option(None, text, "a file of `leanto train-router`, beside the policy file unless absolute")
     router_floor: float = option(0.5, number(0, 1), "score of a prompt below which the edge does not even try, if the cloud may answer")
     uncertified: Literal["confidence", "cloud"] = option(
@@ -208,7 +214,7 @@ class _Reader:
         threshold = self.record(ConfidenceThreshold, quality, ("quality",), "confidence_threshold")
         quality = {name: value for name, value in quality.items() if name != "confidence_threshold"}
         certified: Quality = self.record(Quality, {"quality": quality}, (), "quality")
-        if certified.certificates and certified.certificate_key is None:
+        if set(certified.certificates) - {ARTIFACT} and "certificate_key" not in quality:
             raise self.error(("quality", "certificates"), "quality.certificates: give the certificate_key that signed them, too")
         privacy = self.privacy(self.table(document, (), "privacy"))
         return Policy(
