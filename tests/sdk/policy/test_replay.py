@@ -23,7 +23,8 @@ FINE = Snapshot(80.0, True, 0.2, 10**9, 40.0, "up")
 
 def line(route: str = "local", confidence: float | None = 0.9, **more: Any) -> Logged:
     values: dict[str, Any] = {
-        "facts": FACTS, "spent": Spent(), "snapshot": FINE, "calibrated": True, "artifact_threshold": 0.5, "promise": None, "lowest": None, "window": None,
+        "facts": FACTS, "spent": Spent(), "snapshot": FINE, "calibrated": True, "artifact_threshold": 0.5,
+        "promise": None, "lowest": None, "window": None,
         "total_ms": 10.0, "energy_j": 1.0, "usd": 0.0, "bytes_sent": 0,
     }  # fmt: skip
     return Logged(route=route, confidence=confidence, **{**values, **more})
