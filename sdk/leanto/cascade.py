@@ -139,7 +139,12 @@ class Cascade:
     @property
     def kept_tokens(self) -> int:
         """Tokens that are part of what is visible."""
-        return sum(run.shown for run in self._runs) + self._cloud_kept
+        return self.kept_local_tokens + self._cloud_kept
+
+    @property
+    def kept_local_tokens(self) -> int:
+        """Those of them that the edge generated."""
+        return sum(run.shown for run in self._runs)
 
     async def events(self) -> AsyncGenerator[Shown, None]:
         """The answer as it becomes visible. Raises NoRoute, PromptRefused or a Fault when the policy leaves nothing to try."""

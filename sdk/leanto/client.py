@@ -20,16 +20,18 @@ from leanto.certified import Certified
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
 from leanto.decision import Decision, Promise
-from leanto.energy import Meter, Rapl
+from leanto.energy import Meter, best_meter
 from leanto.errors import LeantoError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
 from leanto.ledger import Ledger
 from leanto.local import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
+from leanto.pace import Pace
 from leanto.policy import Facts, Policy, Spent, foresee
+from leanto.policy.hysteresis import strained
 from leanto.policy.schema import SECRET
 from leanto.policy.source import policy_of
-from leanto.policy.verdict import CLOUD
+from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.prompt_score import PromptScore
 from leanto.record import Situation, record, settle
 from leanto.remote import RemoteTarget
@@ -110,7 +112,9 @@ class AsyncClient:
         self._policies = policy_of(policy, policy_key, os.environ, clock=self._clock)
         device = DEVICE if sources is None else tuple(sources)
         self._sensors = Sensors([*device, rehearse(simulate)] if simulate else device, clock=self._clock)
-        self._meter = meter or Rapl()
+        self._meter = meter or best_meter()
+        self._pace = Pace()
+        self._strained: tuple[str, ...] = ()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
@@ -223,11 +227,16 @@ class AsyncClient:
 
     def _look(self, policy: Policy, request: Ask, turns_since_cloud: int | None = None) -> Situation:
         started, info = self._clock.monotonic(), self.edge.info
-        snapshot, spent = self._sensors.read(), Spent(self._bytes_sent, self._ledger.last_day())
+        spent = Spent(self._bytes_sent, self._ledger.last_day())
+        snapshot = replace(self._sensors.read(), strained=self._strained)
+        if (rtt_ms := getattr(self._leg, "rtt_ms", None)) is not None:
+            snapshot = replace(snapshot, rtt_ms=rtt_ms)
+        self._strained = strained(policy, snapshot)
         prompt_tokens = len(self.edge.tokenizer.encode(request.prompt))
         score, cloud = self._prompts.of(policy, request.prompt), self._cloud is not None
         target = (info.tasks, info.context_length, cloud, info.fit)
-        facts = Facts(request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud)
+        expected_ms = self._pace.expected_ms(request.task, request.max_tokens)
+        facts = Facts(request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud, expected_ms)
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
 
     def _promise(self, seen: Situation) -> Promise:
@@ -249,7 +258,10 @@ class AsyncClient:
     def _finish(self, seen: Situation, run: Cascade, start_j: float | None, *, audited: bool = False) -> Decision:
         """Account for what was spent, and record it."""
         energy_j = self._meter.since_j(start_j)
-        settled = settle(seen, run, at=self._clock.wall(), now=self._clock.monotonic(), energy_j=energy_j)
+        now = self._clock.monotonic()
+        settled = settle(seen, run, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=self._meter.source)
+        if run.route == LOCAL:
+            self._pace.observe(seen.request.task, run.local_tokens, now - seen.started)
         decision = replace(settled, audited=audited)
         self._pay(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
         for recorder in self._recorders:

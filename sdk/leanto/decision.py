@@ -40,7 +40,8 @@ class Check:
 class Facts:
     """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens;
     `prompt_score` is what the policy's router makes of the prompt: P(the local answer is not worse than the cloud's).
-    `turns_since_cloud` is 1 where the cloud took over a conversation one turn before this one, None where it did not yet."""
+    `turns_since_cloud` is 1 where the cloud took over a conversation one turn before this one, None where it did not yet.
+    `expected_local_ms` is what an answer takes the edge by its last ones: see leanto.pace."""
 
     task: str
     privacy: str
@@ -51,6 +52,7 @@ class Facts:
     edge_fit: bool = True
     prompt_score: float | None = None
     turns_since_cloud: int | None = None
+    expected_local_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Decision:
     None where it did not finish one; `calibrated` says whether that is a fitted probability or a plain token average.
     `artifact_threshold` is the model's own threshold for it, `promise` what a certificate said. `facts` and `spent` are what was
     known beside the snapshot. `audited` says that the answer was chosen to be asked again, which is paid for on its own.
-    `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` is None where nothing measures it.
+    `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` comes from `energy_source` ("rapl",
+    "battery" or "estimate"), and `wasted_j` is the share of it that went into local tokens which are not part of the answer.
     """
 
     request_id: str
@@ -116,6 +119,8 @@ class Decision:
     ttft_ms: float | None = None
     total_ms: float = 0.0
     energy_j: float | None = None
+    energy_source: str = ""
+    wasted_j: float | None = None
     audited: bool = False
     decided_at: float = 0.0
 

@@ -130,6 +130,11 @@ class RemoteLeg:
         claims = self._session.claims if self._session else None
         return claims.model_id if claims else None
 
+    @property
+    def rtt_ms(self) -> float | None:
+        """Time to the node and back, as its evidence took it lately; None before the first call."""
+        return self._session.rtt_ms if self._session else None
+
     def generate(self, request: RemoteRequest) -> RemoteCall:
         """Start a call. Everything that can fail fails with the first chunk.
 

@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 EVIDENCE_TIMEOUT_S = 5.0
 ATTEMPTS = 2
+RTT_WEIGHT = 0.5  # of the newest; evidence is fetched seldom
 _PREFIX_BYTES = 5  # gRPC's, before each message
 
 _OPTIONS = (
@@ -57,6 +58,7 @@ class SealedSession:
 
     def __init__(self, target: RemoteTarget, dial: str, clock: Clock) -> None:
         self.claims: Claims | None = None
+        self.rtt_ms: float | None = None
         self._address = target.address
         self._policy = _policy(target)
         self._clock = clock
@@ -100,6 +102,7 @@ class SealedSession:
         nonce = secrets.token_bytes(NONCE_BYTES)
         request = EvidenceRequest(nonce=nonce)
         left_s = self._left_s(until)
+        began = self._clock.monotonic()
         meter.sent += _size(request)
         try:
             evidence = await self._stub.GetEvidence(request, timeout=min(left_s, EVIDENCE_TIMEOUT_S))
@@ -108,6 +111,8 @@ class SealedSession:
                 raise CloudUnavailable(f"{self._address} gave no evidence within {EVIDENCE_TIMEOUT_S:.0f} s", retryable=True) from None
             raise
         meter.received += _size(evidence)
+        took_ms = 1000 * (self._clock.monotonic() - began)
+        self.rtt_ms = took_ms if self.rtt_ms is None else RTT_WEIGHT * took_ms + (1 - RTT_WEIGHT) * self.rtt_ms
         try:
             return verify(evidence, self._policy, self._clock.wall(), nonce)
         except EvidenceError as error:

@@ -68,6 +68,15 @@ class Budgets:
     max_cpu_load: float | None = option(
         None, word_or("off", number(0, 10_000), None), 'run queue per CPU above which there is none either; or "off"'
     )
+    max_memory_pressure: float | None = option(
+        None, word_or("off", number(0, 1), None), 'share of the time waited for memory above which there is none either; or "off"'
+    )
+    max_rtt_ms: float | None = option(
+        None, word_or("off", number(0, 3_600_000), None), 'time to the cloud and back above which the edge answers if it may; or "off"'
+    )
+    metered_link: Literal["use", "spare"] = option(
+        "use", choice("use", "spare"), "where bytes cost money: lean all the same, or answer locally if the edge may"
+    )
     cloud_bytes_per_session: int | None = option(
         None, word_or("unlimited", integer(0, 2**50), None), "sealed bytes one client may send; beyond it, local only"
     )
