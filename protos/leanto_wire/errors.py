@@ -3,6 +3,7 @@
 WireError
 ├── SealError                a sealed message that does not open, or that is out of place in its stream
 ├── EvidenceError  .claim    evidence that does not prove what the policy asks
+├── LogError                 a release log, or a proof from it, that does not hold
 └── ProtocolError            sound bytes that say something the protocol does not allow
 """
 
@@ -23,6 +24,10 @@ class EvidenceError(WireError):
     def __init__(self, claim: str, message: str) -> None:
         super().__init__(f"evidence refused: {message}")
         self.claim = claim
+
+
+class LogError(WireError):
+    """A release log, a checkpoint or a proof that does not hold, or is none."""
 
 
 class ProtocolError(WireError):
