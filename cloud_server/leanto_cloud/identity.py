@@ -17,7 +17,7 @@ from leanto_wire.keys import PrivateKey
 from leanto_wire.report_data import NONCE_BYTES, evidence_digest, report_data
 from leanto_wire.seal import PROTOCOL, SUITE, Binding, Sealed, Sealer
 from leanto_wire.status import Refusal
-from leanto_wire.v1.private_compute_pb2 import EvidenceResponse, EvidenceType, KeyConfig, SealedRequest
+from leanto_wire.v1.private_compute_pb2 import EvidenceResponse, EvidenceType, KeyConfig, ReleaseProof, SealedRequest
 
 LIFETIME_S = 3600.0
 REPLAYS_KEPT = 1 << 18  # encapsulations remembered for each key: 16 bytes each, so about 30 MiB at worst
@@ -40,7 +40,9 @@ class Attester(Protocol):
 class NodeKey:
     """One X-Wing key, what the evidence says of it, and the requests it has opened."""
 
-    def __init__(self, evidence_type: EvidenceType.ValueType, release_digest: bytes, model_id: str, *, expires_s: float) -> None:
+    def __init__(
+        self, evidence_type: EvidenceType.ValueType, release_digest: bytes, model_id: str, log_origin: str, *, expires_s: float
+    ) -> None:
         self._private = PrivateKey.generate()
         self.expires_s = expires_s
         self.config = KeyConfig(
@@ -50,6 +52,7 @@ class NodeKey:
             expires_unix_ms=int(expires_s * 1000),
             release_digest=release_digest,
             model_id=model_id,
+            log_origin=log_origin,
         ).SerializeToString(deterministic=True)
         self.digest = evidence_digest(evidence_type, self.config)
         self._binding = Binding(self.digest, release_digest)
@@ -79,12 +82,16 @@ class Identity:
         *,
         release_digest: bytes,
         model_id: str,
+        log_origin: str = "",
+        release_proof: ReleaseProof | None = None,
         lifetime_s: float = LIFETIME_S,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._attester = attester
         self._release_digest = release_digest
         self._model_id = model_id
+        self._log_origin = log_origin
+        self._release_proof = release_proof
         self._lifetime_s = lifetime_s
         self._now_s = now_s
         self._keys: list[NodeKey] = []
@@ -96,7 +103,7 @@ class Identity:
         key = self._current()
         kind = self._attester.evidence_type
         report = self._attester.report(report_data(kind, key.config, nonce))
-        return EvidenceResponse(type=kind, key_config=key.config, nonce=nonce, report=report)
+        return EvidenceResponse(type=kind, key_config=key.config, nonce=nonce, report=report, release_proof=self._release_proof)
 
     def open(self, request: SealedRequest) -> tuple[bytes, Sealer]:
         """The message of `request`, and what seals the answer. Raises Refused."""
@@ -118,7 +125,7 @@ class Identity:
         self._forget_expired()
         if not self._keys or self._keys[-1].worn_out or self._keys[-1].expires_s - now_s < self._lifetime_s / 2:
             kind = self._attester.evidence_type
-            self._keys.append(NodeKey(kind, self._release_digest, self._model_id, expires_s=now_s + self._lifetime_s))
+            self._keys.append(NodeKey(kind, self._release_digest, self._model_id, self._log_origin, expires_s=now_s + self._lifetime_s))
             del self._keys[:-KEYS_KEPT]
         return self._keys[-1]
 

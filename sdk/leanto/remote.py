@@ -34,6 +34,20 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseLog:
+    """A log in which the node's release must stand. Keys are written name+id+base64; `quorum` of the `witnesses` must have cosigned.
+
+    `store` is the file that keeps the last checkpoint; `tiles` the log's address, needed once it has grown.
+    """
+
+    key: str
+    store: str | Path
+    witnesses: tuple[str, ...] = ()
+    quorum: int = 0
+    tiles: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteTarget:
     """Where a node is and what it must prove.
 
@@ -44,6 +58,7 @@ class RemoteTarget:
     address: str
     development_root: str | None = None
     tls: Tls | None = None
+    log: ReleaseLog | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ A server's own words reach no error message: what a status says is told in ours.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core would write to the application's stderr; read at its first import
 
@@ -31,6 +32,9 @@ from leanto_wire.seal import MAX_MESSAGE_BYTES, SUITE, Binding, Opener, Sealed, 
 from leanto_wire.v1.inference_pb2 import TASK_CALL, TASK_TEXT, GenerateError, GenerateRequest, GenerateResponse, SamplingParams
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, SealedChunk, SealedRequest
 from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
+
+if TYPE_CHECKING:
+    from leanto.release_log import LogReader
 
 T = TypeVar("T")
 
@@ -61,6 +65,7 @@ class SealedSession:
         self.rtt_ms: float | None = None
         self._address = target.address
         self._policy = _policy(target)
+        self._log = _log_reader(target)
         self._clock = clock
         self._channel = _open_channel(target, dial)
         self._stub = PrivateComputeStub(self._channel)
@@ -114,7 +119,8 @@ class SealedSession:
         took_ms = 1000 * (self._clock.monotonic() - began)
         self.rtt_ms = took_ms if self.rtt_ms is None else RTT_WEIGHT * took_ms + (1 - RTT_WEIGHT) * self.rtt_ms
         try:
-            return verify(evidence, self._policy, self._clock.wall(), nonce)
+            claims = verify(evidence, self._policy, self._clock.wall(), nonce)
+            return await asyncio.to_thread(self._log.check, evidence.release_proof, claims) if self._log else claims
         except EvidenceError as error:
             raise EvidenceRefused(f"{self._address}: {error}; nothing was sent", claim=error.claim) from None
 
@@ -250,6 +256,14 @@ def _policy(target: RemoteTarget) -> DevelopmentPolicy:
         return DevelopmentPolicy.from_base64(target.development_root)
     except ValueError as error:
         raise TargetError(f"{target.address}: {error}") from None
+
+
+def _log_reader(target: RemoteTarget) -> LogReader | None:
+    if target.log is None:
+        return None
+    from leanto.release_log import LogReader
+
+    return LogReader(target.log)
 
 
 def _open_channel(target: RemoteTarget, dial: str) -> aio.Channel:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from leanto.clock import Clock
 from leanto.policy.schema import CloudTarget
-from leanto.remote import RemoteLeg, RemoteTarget, Tls, dial_target
+from leanto.remote import ReleaseLog, RemoteLeg, RemoteTarget, Tls, dial_target
 
 if TYPE_CHECKING:
     from leanto.cascade import CloudLeg
@@ -25,7 +26,8 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
     if cloud is None:
         return None
     plain = cloud.tls_root_certificates is None and _is_loopback(cloud.address)
-    target = RemoteTarget(cloud.address, cloud.development_root, None if plain else Tls(cloud.tls_root_certificates))
+    log = ReleaseLog(**asdict(cloud.log)) if cloud.log else None
+    target = RemoteTarget(cloud.address, cloud.development_root, None if plain else Tls(cloud.tls_root_certificates), log=log)
     dial_target(target)
     return target
 

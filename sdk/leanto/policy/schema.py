@@ -36,6 +36,17 @@ DEFAULT_CLASSES: Mapping[str, tuple[Target, ...]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseLogTarget:
+    """The log in which the node's release must stand."""
+
+    key: str = option("", text, "its key, name+id+base64, as `leanto-cloud release` prints it")
+    store: str = option("", text, "the file that keeps the last checkpoint")
+    witnesses: tuple[str, ...] = option((), texts, "the keys of those who must have cosigned")
+    quorum: int = option(0, integer(0, 64), "how many of them")
+    tiles: str | None = option(None, text, "the log's address, needed once it has grown: https://…")
+
+
+@dataclass(frozen=True, slots=True)
 class CloudTarget:
     """Where to lean, and which root must vouch for the node."""
 
@@ -48,6 +59,7 @@ class CloudTarget:
     model: str | None = option(None, text, "the model that answers there, to which certificates are bound")
     usd_per_million_prompt_tokens: float = option(0.0, number(0, 1e6), "price of what it reads")
     usd_per_million_answer_tokens: float = option(0.0, number(0, 1e6), "price of what it writes")
+    log: ReleaseLogTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +251,18 @@ class _Reader:
         )
 
     def cloud(self, targets: dict[str, Any]) -> CloudTarget:
-        cloud: CloudTarget = self.record(CloudTarget, targets, ("targets",), "cloud")
+        table, where = self.table(targets, ("targets",), "cloud"), ("targets", "cloud")
+        plain = {"cloud": {name: value for name, value in table.items() if name != "log"}}
+        cloud: CloudTarget = self.record(CloudTarget, plain, ("targets",), "cloud")
         if not cloud.address:
-            raise self.error(("targets", "cloud"), '[targets.cloud] needs address = "host:port"')
-        return cloud
+            raise self.error(where, '[targets.cloud] needs address = "host:port"')
+        return replace(cloud, log=self.log(table, where)) if "log" in table else cloud
+
+    def log(self, table: dict[str, Any], where: tuple[str, ...]) -> ReleaseLogTarget:
+        log: ReleaseLogTarget = self.record(ReleaseLogTarget, table, where, "log")
+        if not log.key or not log.store:
+            raise self.error((*where, "log"), "[targets.cloud.log] needs the log's key, and a file to store its last checkpoint")
+        return log
 
     def privacy(self, table: dict[str, Any]) -> Privacy:
         self.only(table, ("privacy",), ("default", "classes"))
