@@ -25,7 +25,15 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
     if cloud is None:
         return None
     plain = cloud.tls_root_certificates is None and _is_loopback(cloud.address)
-    target = RemoteTarget(cloud.address, cloud.development_root, None if plain else Tls(cloud.tls_root_certificates))
+    target = RemoteTarget(
+        cloud.address,
+        cloud.development_root,
+        None if plain else Tls(cloud.tls_root_certificates),
+        padding=cloud.padding,
+        cadence_ms=cloud.cadence_ms,
+        cadence_frames=cloud.cadence_frames,
+        suites=cloud.suites,
+    )
     dial_target(target)
     return target
 

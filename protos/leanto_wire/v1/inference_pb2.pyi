@@ -56,6 +56,7 @@ class GenerateRequest(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
+    CADENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the client, fresh per attempt; the node repeats it nowhere."""
     text: _builtins.str
@@ -68,6 +69,10 @@ class GenerateRequest(_message.Message):
     def tokenized(self) -> Global___TokenizedInput: ...
     @_builtins.property
     def sampling_params(self) -> Global___SamplingParams: ...
+    @_builtins.property
+    def cadence(self) -> Global___Cadence:
+        """When the answer's frames leave; there exactly where the request is padded to the level "constant"."""
+
     def __init__(
         self,
         *,
@@ -78,16 +83,41 @@ class GenerateRequest(_message.Message):
         stream: _builtins.bool = ...,
         task: Global___Task.ValueType = ...,
         prefix: _builtins.str = ...,
+        cadence: Global___Cadence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "sampling_params", b"sampling_params", "text", b"text", "tokenized", b"tokenized"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cadence", b"cadence", "input", b"input", "sampling_params", b"sampling_params", "text", b"text", "tokenized", b"tokenized"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "prefix", b"prefix", "request_id", b"request_id", "sampling_params", b"sampling_params", "stream", b"stream", "task", b"task", "text", b"text", "tokenized", b"tokenized"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cadence", b"cadence", "input", b"input", "prefix", b"prefix", "request_id", b"request_id", "sampling_params", b"sampling_params", "stream", b"stream", "task", b"task", "text", b"text", "tokenized", b"tokenized"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["tokenized", "text"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class Cadence(_message.Message):
+    """A frame every period_ms, and a multiple of `frames` of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIOD_MS_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    period_ms: _builtins.int
+    frames: _builtins.int
+    def __init__(
+        self,
+        *,
+        period_ms: _builtins.int = ...,
+        frames: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "period_ms", b"period_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cadence: _TypeAlias = Cadence  # noqa: Y015
 
 @_typing.final
 class TokenizedInput(_message.Message):
