@@ -130,7 +130,7 @@ def test_answers_of_different_lengths_and_speeds_look_the_same(answer: int, pace
 
 
 def test_a_stalled_engine_still_sends_frames_at_the_cadence() -> None:
-    told = trace(Script([(0, token("a")), (1.0, token("b")), (1.0, END)]))
+    told = trace(Script([(0, token("a")), (1.01, token("b")), (1.01, END)]))
     assert told.seen == grid(24)  # the first multiple of 4 after 20 periods
     assert told.read == [token("a"), token("b"), END]
 
