@@ -163,7 +163,7 @@ class _Answer:
         """The parts of the answer in `sealed`, none in a dummy; how it ends is kept for `finish`, so that no end is told early."""
         message = self._opener.open(sealed.ciphertext, final=sealed.final)
         messages = [message] if self._cadence is None else self._records.feed(message)
-        parts = [part for message in messages if (part := self._read(message)) is not None]
+        parts = [part for message in messages if (part := self.read(self._parse(message))) is not None]
         ended, paced = self._last is not None, self._cadence is not None
         if sealed.final is not ended and not (paced and ended):  # paced: dummies may follow the end
             raise self._broken("the answer ends where it should not")
@@ -173,11 +173,14 @@ class _Answer:
                 raise self._broken("the answer leaves its cadence")
         return parts
 
-    def _read(self, message: bytes) -> RemoteChunk | None:
+    def _parse(self, message: bytes) -> GenerateResponse:
         try:
-            response = GenerateResponse.FromString(message)
+            return GenerateResponse.FromString(message)
         except DecodeError:
             raise self._broken("a chunk holds no response") from None
+
+    def read(self, response: GenerateResponse) -> RemoteChunk | None:
+        """The part of the answer in `response`; the end is kept."""
         if self._last is not None:
             raise self._broken("the answer goes on after its end")
         match response.WhichOneof("response"):
