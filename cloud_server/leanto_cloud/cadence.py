@@ -50,7 +50,7 @@ def sealed(
 async def _as_made(responses: AsyncGenerator[GenerateResponse], sealer: Sealer) -> AsyncGenerator[SealedChunk]:
     async with aclosing(responses):
         async for response in responses:
-            final = response.WhichOneof("response") != "chunk"
+            final = not response.HasField("chunk")
             yield SealedChunk(ciphertext=sealer.seal(response.SerializeToString(), final=final), final=final)
 
 

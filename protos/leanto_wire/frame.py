@@ -24,6 +24,8 @@ class Padding(IntEnum):
     CONSTANT = 2  # answers in frames of one size at a fixed cadence, up to a coarse number of them
 
 
+_LEVELS = tuple(Padding)
+
 SIZES: dict[tuple[Padding, Direction], tuple[int, ...]] = {
     (Padding.BUCKETS, "request"): tuple(1024 * 4**k for k in range(6)),
     (Padding.BUCKETS, "response"): tuple(256 * 4**k for k in range(7)),
@@ -46,13 +48,20 @@ def frame_bytes(message_bytes: int, direction: Direction, padding: Padding) -> i
 
 def pad(message: bytes, direction: Direction, padding: Padding) -> bytes:
     """The frame of `message`."""
-    size = frame_bytes(len(message), direction, padding)
-    return (bytes([padding]) + len(message).to_bytes(HEADER_BYTES - 1, "big") + message).ljust(size, b"\0")
+    length = len(message)
+    return ((padding << 24 | length).to_bytes(HEADER_BYTES, "big") + message).ljust(frame_bytes(length, direction, padding), b"\0")
 
 
 def unpad(frame: bytes, direction: Direction) -> tuple[bytes, Padding]:
     """The message of `frame` and the level it was padded to. Raises SealError unless the frame is exactly what `pad` makes."""
-    message = frame[HEADER_BYTES : HEADER_BYTES + int.from_bytes(frame[1:HEADER_BYTES], "big")]
-    if not frame or frame[0] not in Padding.__members__.values() or frame != pad(message, direction, Padding(frame[0])):
+    header = int.from_bytes(frame[:HEADER_BYTES], "big")
+    level, length = header >> 24, header & 0xFFFFFF
+    end, size = HEADER_BYTES + length, len(frame)
+    if (
+        size < HEADER_BYTES
+        or level >= len(_LEVELS)
+        or size != frame_bytes(length, direction, _LEVELS[level])
+        or frame.count(0, end) != size - end
+    ):
         raise SealError("the padding of a sealed frame is not as the protocol says")
-    return message, Padding(frame[0])
+    return frame[HEADER_BYTES:end], _LEVELS[level]

@@ -30,6 +30,7 @@ TAG_BYTES = 16
 MAX_MESSAGE_BYTES = 1 << 20
 
 _NONCE_BYTES = 12
+_MAX_CIPHERTEXT_BYTES = frame_bytes(MAX_MESSAGE_BYTES, "request", Padding.BLOCKS) + TAG_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class _Stream:
         if self.finished:
             raise SealError(f"a {self._direction} chunk follows the final one")
         nonce = (self._base_nonce ^ self._index).to_bytes(_NONCE_BYTES, "big")
-        aad = self._label + self._index.to_bytes(8, "big") + bytes([final])
+        aad = self._label + (self._index << 8 | final).to_bytes(9, "big")
         self._index += 1
         self.finished = final
         return nonce, aad
@@ -125,14 +126,14 @@ class Opener(_Stream):
     def open(self, ciphertext: bytes, *, final: bool) -> bytes:
         """Message of the next chunk. Raises SealError if it is not exactly what was sealed at this place."""
         nonce, aad = self._advance(final)
-        if len(ciphertext) > frame_bytes(MAX_MESSAGE_BYTES, self._direction, Padding.BLOCKS) + TAG_BYTES:
+        if len(ciphertext) > _MAX_CIPHERTEXT_BYTES:
             raise SealError(f"a sealed chunk is over the limit of {MAX_MESSAGE_BYTES} bytes")
         try:
             frame = self._aead.decrypt(nonce, ciphertext, aad)
         except InvalidTag:
             raise SealError(f"{self._direction} chunk {self._index - 1} was altered, moved or sealed for another request") from None
         message, self.padding = unpad(frame, self._direction)
-        if self._expected not in (None, self.padding):
+        if self._expected is not None and self._expected is not self.padding:
             raise SealError(f"a {self._direction} chunk is padded to another level than was asked for")
         return message
 
