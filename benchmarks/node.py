@@ -21,10 +21,11 @@ import grpc
 
 from leanto.remote import RemoteTarget
 
-Variant = Literal["as it ships", "unpadded", "shared cache", "plain too", "plain too, fast engine"]
+Variant = Literal["as it ships", "unpadded", "slow engine", "unpadded, slow engine", "shared cache", "plain too", "plain too, fast engine"]
 
 PLAIN = "leanto.benchmark.Plain"
 STARTING_S = 60.0
+SLOW_S = 0.02
 
 
 @contextmanager
@@ -56,6 +57,19 @@ def unpad() -> None:
     from leanto_wire.frame import BLOCK_BYTES
 
     BLOCK_BYTES.update(request=1, response=1)
+
+
+def take_your_time() -> None:
+    """Let the native engine spend SLOW_S on each token, as a model a thousand times the size would."""
+    from leanto_cloud.engines.threads import Emitter
+
+    emit = Emitter.emit
+
+    def emit_slowly(self: Emitter[Any], value: Any) -> None:
+        time.sleep(SLOW_S)
+        emit(self, value)
+
+    Emitter.emit = emit_slowly  # type: ignore[method-assign]
 
 
 def share_a_prefix_cache() -> None:
@@ -129,6 +143,8 @@ def take_a_fast_engine() -> None:
 CHANGES: dict[Variant, tuple[Callable[[], None], ...]] = {
     "as it ships": (),
     "unpadded": (unpad,),
+    "slow engine": (take_your_time,),
+    "unpadded, slow engine": (unpad, take_your_time),
     "shared cache": (share_a_prefix_cache,),
     "plain too": (serve_plainly_too,),
     "plain too, fast engine": (serve_plainly_too, take_a_fast_engine),
