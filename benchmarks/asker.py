@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.node import unpad
+from benchmarks.node import frame_bare
 from leanto.remote import RemoteLeg, RemoteRequest, RemoteTarget
 
 Ask = Callable[[str, str, int], float]
@@ -55,7 +55,7 @@ def main() -> None:
     """Ask until the input ends."""
     address, root, padding, cadence_ms, frames = sys.argv[1:]
     if padding == "unpadded":
-        unpad()
+        frame_bare()
         padding = "blocks"
     asyncio.run(_serve(RemoteTarget(address, root, padding=padding, cadence_ms=int(cadence_ms), cadence_frames=int(frames))))  # type: ignore[arg-type]
 

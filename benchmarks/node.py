@@ -20,6 +20,9 @@ from typing import Any, Literal
 import grpc
 
 from leanto.remote import RemoteTarget
+from leanto_wire.frame import BLOCK_BYTES, Padding, pad, unpad
+from leanto_wire.seal import TAG_BYTES
+from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse
 
 Variant = Literal["as it ships", "unpadded", "slow engine", "unpadded, slow engine", "shared cache", "plain too", "plain too, fast engine"]
 
@@ -52,10 +55,8 @@ def node(variant: Variant = "as it ships", *options: str) -> Iterator[RemoteTarg
                 process.wait()
 
 
-def unpad() -> None:
+def frame_bare() -> None:
     """Make this process frame messages without any padding: what a positive control needs."""
-    from leanto_wire.frame import BLOCK_BYTES
-
     BLOCK_BYTES.update(request=1, response=1)
 
 
@@ -89,11 +90,20 @@ def share_a_prefix_cache() -> None:
     NativeEngine.generate = generate  # type: ignore[method-assign]
 
 
+def write_padded(response: GenerateResponse) -> bytes:
+    """As many bytes as a sealed chunk has."""
+    return pad(response.SerializeToString(), "response", Padding.BLOCKS) + bytes(TAG_BYTES)
+
+
+def read_padded(raw: bytes) -> GenerateResponse:
+    """What `write_padded` wrote."""
+    return GenerateResponse.FromString(unpad(raw[:-TAG_BYTES], "response")[0])
+
+
 def serve_plainly_too() -> None:
-    """Offer the same answers unsealed, by the same server, under another service name."""
+    """Offer the same answers unsealed, by the same server, under another service name; and unsealed, but padded as blocks are."""
     from leanto_cloud import server
     from leanto_cloud.service import PrivateCompute
-    from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse
 
     class Both(PrivateCompute):
         async def plainly(self, request: GenerateRequest, _: Any) -> AsyncGenerator[GenerateResponse]:
@@ -106,8 +116,11 @@ def serve_plainly_too() -> None:
     def register_both(service: Any, to: Any) -> None:
         register(service, to)
         read, write = GenerateRequest.FromString, GenerateResponse.SerializeToString
-        handler = grpc.unary_stream_rpc_method_handler(service.plainly, read, write)
-        to.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(PLAIN, {"Generate": handler}),))
+        handlers = {
+            "Generate": grpc.unary_stream_rpc_method_handler(service.plainly, read, write),
+            "GeneratePadded": grpc.unary_stream_rpc_method_handler(service.plainly, read, write_padded),
+        }
+        to.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(PLAIN, handlers),))
 
     server.PrivateCompute = Both  # type: ignore[misc]
     server.private_compute_pb2_grpc.add_PrivateComputeServicer_to_server = register_both
@@ -142,9 +155,9 @@ def take_a_fast_engine() -> None:
 
 CHANGES: dict[Variant, tuple[Callable[[], None], ...]] = {
     "as it ships": (),
-    "unpadded": (unpad,),
+    "unpadded": (frame_bare,),
     "slow engine": (take_your_time,),
-    "unpadded, slow engine": (unpad, take_your_time),
+    "unpadded, slow engine": (frame_bare, take_your_time),
     "shared cache": (share_a_prefix_cache,),
     "plain too": (serve_plainly_too,),
     "plain too, fast engine": (serve_plainly_too, take_a_fast_engine),
