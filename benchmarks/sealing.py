@@ -104,8 +104,7 @@ class _PlainSession(SealedSession):
         try:
             async for response in call:
                 meter.received += _size(response)
-                part = answer.read(response)
-                if part is not None:
+                for part in answer.read(response):
                     yield part
             yield answer.finish()
         finally:

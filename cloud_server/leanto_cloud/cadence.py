@@ -9,20 +9,20 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from leanto_cloud.errors import Refused
-from leanto_wire.frame import Padding
+from leanto_wire.frame import CONSTANT_BYTES, Padding
 from leanto_wire.records import RecordWriter
 from leanto_wire.seal import Sealer
 from leanto_wire.status import Refusal
-from leanto_wire.v1.inference_pb2 import Cadence, GenerateRequest, GenerateResponse
+from leanto_wire.v1.inference_pb2 import Cadence, GenerateRequest, GenerateResponse, GenerateStreamChunks
 from leanto_wire.v1.private_compute_pb2 import SealedChunk
 
 PERIOD_MS = range(5, 1001)
 FRAMES = range(1, 1025)
-BACKLOG_BYTES = 1 << 16  # what may wait for its frames before the engine has to wait, too
+AHEAD = 32  # responses that may wait to leave before the engine waits, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,55 +48,96 @@ def sealed(
 
 
 async def _as_made(responses: AsyncGenerator[GenerateResponse], sealer: Sealer) -> AsyncGenerator[SealedChunk]:
-    async with aclosing(responses):
-        async for response in responses:
-            final = not response.HasField("chunk")
-            yield SealedChunk(ciphertext=sealer.seal(response.SerializeToString(), final=final), final=final)
+    """What was ready together leaves together: an engine faster than the line costs no message for each token."""
+    async with _working(responses) as engine:
+        while not sealer.finished:
+            for response in _together(await engine.made()):
+                final = response.WhichOneof("response") in ("complete", "error")
+                yield SealedChunk(ciphertext=sealer.seal(response.SerializeToString(), final=final), final=final)
+
+
+def _together(made: list[GenerateResponse]) -> list[GenerateResponse]:
+    parts = [response.chunk for response in made if response.HasField("chunk")]
+    if len(parts) < 2:
+        return made
+    return [GenerateResponse(chunks=GenerateStreamChunks(chunks=parts)), *made[len(parts) :]]
 
 
 async def _paced(
     responses: AsyncGenerator[GenerateResponse], sealer: Sealer, cadence: Cadence, clock: Clock
 ) -> AsyncGenerator[SealedChunk]:
     """Frame after frame on the grid of the cadence. What ends an answer, its failure too, shows only at a multiple of its frames."""
-    backlog = _Backlog()
-    engine = asyncio.create_task(backlog.fill(responses))
-    start, period_s, tick, sent = clock.now(), cadence.period_ms / 1000, 0, 0
-    try:
+    records, start, period_s, tick, sent = RecordWriter(), clock.now(), cadence.period_ms / 1000, 0, 0
+    async with _working(responses) as engine:
         while not sealer.finished:
             tick = max(tick + 1, math.ceil((clock.now() - start) / period_s))  # a reader that was slow shifts whole periods
             await clock.sleep(start + tick * period_s - clock.now())
-            ended, part, sent = engine.done(), backlog.take(), sent + 1
-            final = sent % cadence.frames == 0 and ended and backlog.empty
+            if len(records) < CONSTANT_BYTES:
+                for response in engine.take():
+                    records.add(response.SerializeToString())
+            part, sent = records.take(), sent + 1
+            final = sent % cadence.frames == 0 and engine.ended and not len(records)
             if final:
-                engine.result()
+                engine.check()
             yield SealedChunk(ciphertext=sealer.seal(part, final=final), final=final)
-    finally:
-        engine.cancel()
-        await asyncio.wait([engine])
-        if not engine.cancelled():
-            engine.exception()  # taken: asyncio must not log it
 
 
-class _Backlog:
-    """What the engine has made and no frame has carried yet."""
+class _Work:
+    """An engine at work ahead of whoever takes what it makes, but not far."""
 
-    def __init__(self) -> None:
-        self._records = RecordWriter()
-        self._room = asyncio.Event()
+    def __init__(self, responses: AsyncGenerator[GenerateResponse]) -> None:
+        self._made: list[GenerateResponse] = []
+        self._some, self._room = asyncio.Event(), asyncio.Event()
+        self._task = asyncio.create_task(self._run(responses))
+
+    async def _run(self, responses: AsyncGenerator[GenerateResponse]) -> None:
+        try:
+            async with aclosing(responses):
+                async for response in responses:
+                    self._made.append(response)
+                    self._some.set()
+                    while len(self._made) >= AHEAD:
+                        self._room.clear()
+                        await self._room.wait()
+        finally:
+            self._some.set()
 
     @property
-    def empty(self) -> bool:
-        return not len(self._records)
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return self._task.done() and not self._made
 
-    async def fill(self, responses: AsyncGenerator[GenerateResponse]) -> None:
-        async with aclosing(responses):
-            async for response in responses:
-                self._records.add(response.SerializeToString())
-                while len(self._records) > BACKLOG_BYTES:
-                    self._room.clear()
-                    await self._room.wait()
+    def check(self) -> None:
+        """Raises what the engine failed with."""
+        self._task.result()
 
-    def take(self) -> bytes:
-        part = self._records.take()
+    def take(self) -> list[GenerateResponse]:
+        """What it has made since the last time."""
+        made, self._made = self._made, []
+        self._some.clear()
         self._room.set()
-        return part
+        return made
+
+    async def made(self) -> list[GenerateResponse]:
+        """The same, as soon as there is something. Raises what the engine failed with."""
+        await self._some.wait()
+        made = self.take()
+        if not made:
+            self.check()
+        return made
+
+    async def stop(self) -> None:
+        """Return once it has stopped. Its failure is taken, so that asyncio does not log it."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()
+
+
+@asynccontextmanager
+async def _working(responses: AsyncGenerator[GenerateResponse]) -> AsyncGenerator[_Work]:
+    engine = _Work(responses)
+    try:
+        yield engine
+    finally:
+        await engine.stop()

@@ -30,7 +30,16 @@ from leanto_wire.keys import public_key
 from leanto_wire.records import RecordReader
 from leanto_wire.report_data import NONCE_BYTES
 from leanto_wire.seal import MAX_MESSAGE_BYTES, Binding, Opener, Sealed, seal_request
-from leanto_wire.v1.inference_pb2 import TASK_CALL, TASK_TEXT, Cadence, GenerateError, GenerateRequest, GenerateResponse, SamplingParams
+from leanto_wire.v1.inference_pb2 import (
+    TASK_CALL,
+    TASK_TEXT,
+    Cadence,
+    GenerateError,
+    GenerateRequest,
+    GenerateResponse,
+    GenerateStreamChunk,
+    SamplingParams,
+)
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, SealedChunk, SealedRequest
 from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
 
@@ -163,7 +172,7 @@ class _Answer:
         """The parts of the answer in `sealed`, none in a dummy; how it ends is kept for `finish`, so that no end is told early."""
         message = self._opener.open(sealed.ciphertext, final=sealed.final)
         messages = [message] if self._cadence is None else self._records.feed(message)
-        parts = [part for message in messages if (part := self.read(self._parse(message))) is not None]
+        parts = [part for message in messages for part in self.read(self._parse(message))]
         ended, paced = self._last is not None, self._cadence is not None
         if sealed.final is not ended and not (paced and ended):  # paced: dummies may follow the end
             raise self._broken("the answer ends where it should not")
@@ -179,20 +188,22 @@ class _Answer:
         except DecodeError:
             raise self._broken("a chunk holds no response") from None
 
-    def read(self, response: GenerateResponse) -> RemoteChunk | None:
-        """The part of the answer in `response`; the end is kept."""
+    def read(self, response: GenerateResponse) -> list[RemoteChunk]:
+        """The parts of the answer in `response`; the end is kept."""
         if self._last is not None:
             raise self._broken("the answer goes on after its end")
         match response.WhichOneof("response"):
             case "chunk":
-                return self._chunk(response)
+                return [self._chunk(response.chunk)]
+            case "chunks":
+                return [self._chunk(chunk) for chunk in response.chunks.chunks]
             case "complete":
                 self._last = self._complete(response)
             case "error":
                 self._last = self._refused(response.error)
             case _:
                 raise self._broken("a chunk holds no response")
-        return None
+        return []
 
     def finish(self) -> RemoteChunk:
         """The last chunk. Raises SealError if the stream was cut before it."""
@@ -203,8 +214,7 @@ class _Answer:
             raise self._last
         return self._last
 
-    def _chunk(self, response: GenerateResponse) -> RemoteChunk:
-        chunk = response.chunk
+    def _chunk(self, chunk: GenerateStreamChunk) -> RemoteChunk:
         self._tokens_left -= len(chunk.token_ids)
         logprobs = tuple(chunk.output_logprobs.token_logprobs)
         if self._tokens_left < 0 or len(logprobs) != len(chunk.token_ids):
