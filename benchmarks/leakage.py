@@ -118,7 +118,8 @@ def cache_rows(data: Path, pairs: int) -> list[Row]:
 def _first_tokens(prompts: list[str], variant: Variant, pairs: int) -> tuple[list[float], list[float]]:
     """Seconds to the first token: of prompts that another client has just asked, and of fresh ones, in random order."""
     order = random.Random(0)
-    again, fresh = [], []
+    again: list[float] = []
+    fresh: list[float] = []
     with node(variant) as target, asker(target) as victim, asker(target) as attacker:
         for prompt in prompts[:WARM_UP]:
             victim(prompt[:80], "text", 1), attacker(prompt[:90], "text", 1)

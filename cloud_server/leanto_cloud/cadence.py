@@ -50,8 +50,8 @@ def sealed(
 async def _as_made(responses: AsyncGenerator[GenerateResponse], sealer: Sealer) -> AsyncGenerator[SealedChunk]:
     """What was ready together leaves together: an engine faster than the line costs no message for each token."""
     async with _working(responses) as engine:
-        while not sealer.finished:
-            for response in _together(await engine.made()):
+        while made := await engine.made():
+            for response in _together(made):
                 final = response.WhichOneof("response") in ("complete", "error")
                 yield SealedChunk(ciphertext=sealer.seal(response.SerializeToString(), final=final), final=final)
 
@@ -87,6 +87,7 @@ class _Work:
 
     def __init__(self, responses: AsyncGenerator[GenerateResponse]) -> None:
         self._made: list[GenerateResponse] = []
+        self._over = False
         self._some, self._room = asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(self._run(responses))
 
@@ -100,12 +101,13 @@ class _Work:
                         self._room.clear()
                         await self._room.wait()
         finally:
+            self._over = True
             self._some.set()
 
     @property
     def ended(self) -> bool:
         """Whether nothing more comes."""
-        return self._task.done() and not self._made
+        return self._over and not self._made
 
     def check(self) -> None:
         """Raises what the engine failed with."""
@@ -114,12 +116,13 @@ class _Work:
     def take(self) -> list[GenerateResponse]:
         """What it has made since the last time."""
         made, self._made = self._made, []
-        self._some.clear()
+        if not self._over:
+            self._some.clear()
         self._room.set()
         return made
 
     async def made(self) -> list[GenerateResponse]:
-        """The same, as soon as there is something. Raises what the engine failed with."""
+        """The same, as soon as there is something; nothing once it has ended. Raises what it failed with."""
         await self._some.wait()
         made = self.take()
         if not made:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -46,7 +46,7 @@ def exchange(padding: Padding = Padding.CONSTANT) -> tuple[Opener, Sealer]:
 class Script:
     """An engine on a clock of its own: at each time (s) it says something, or fails. Without times it is as fast as it is read."""
 
-    said: list[tuple[float, GenerateResponse | Exception]]
+    said: Sequence[tuple[float, GenerateResponse | Exception]]
     now: float = 1000.0
     waiting: list[tuple[float, asyncio.Event]] = field(default_factory=list)
     produced: int = 0
@@ -154,6 +154,13 @@ def test_an_engine_that_fails_ends_its_answer_only_where_one_may_end() -> None:
     assert [at for at, _, _ in told.seen] == [at for at, _, _ in grid(FRAMES - 1)]
     assert not any(final for *_, final in told.seen)
     assert str(told.failure) == "gone"
+
+
+@pytest.mark.parametrize("said", [0, 1, 40])
+def test_an_engine_that_fails_is_heard_after_what_it_made(said: int) -> None:
+    told = trace(Script([*[(0.0, token("a"))] * said, (0, RuntimeError("gone"))]), GenerateRequest(), Padding.BLOCKS)
+    assert str(told.failure) == "gone"
+    assert len(told.seen) == (said + AHEAD - 1) // AHEAD
 
 
 def test_closing_the_answer_stops_the_engine() -> None:
