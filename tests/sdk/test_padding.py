@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from leanto.errors import EvidenceRefused, LeantoError, PromptRefused, ProtocolFault
+from leanto.errors import EvidenceRefused, LeantoError, PolicyError, PromptRefused, ProtocolFault
 from leanto.policy import parse_policy
 from leanto.remote import RemoteLeg, RemoteRequest, RemoteTarget
 from leanto.sealed_session import inner_message
@@ -146,6 +146,13 @@ def test_a_policy_names_level_cadence_and_suites() -> None:
     target = remote_target(policy.cloud)
     assert target is not None
     assert (target.padding, target.cadence_ms, target.cadence_frames, target.suites) == ("constant", 20, 8, (1, 2))
+
+
+def test_a_cadence_that_no_answer_could_keep_in_time_is_refused() -> None:
+    source = 'version = 1\n[targets.cloud]\naddress = "127.0.0.1:1"\npadding = "constant"\ncadence_frames = 200\n'
+    with pytest.raises(PolicyError, match="no answer ends before 10000 ms") as caught:
+        parse_policy(source)
+    assert caught.value.line == 5
 
 
 @pytest.mark.parametrize(("suites", "works"), [((2,), True), ((1, 2), True), ((1,), False)], ids=str)

@@ -221,6 +221,10 @@ class _Reader:
         cloud: CloudTarget = self.record(CloudTarget, targets, ("targets",), "cloud")
         if not cloud.address:
             raise self.error(("targets", "cloud"), '[targets.cloud] needs address = "host:port"')
+        round_ms = cloud.cadence_ms * cloud.cadence_frames
+        if cloud.padding == "constant" and round_ms >= cloud.timeout_ms:
+            message = f"targets.cloud.cadence_frames: no answer ends before {round_ms} ms, which is over timeout_ms = {cloud.timeout_ms}"
+            raise self.error(("targets", "cloud", "cadence_frames"), message)
         return cloud
 
     def privacy(self, table: dict[str, Any]) -> Privacy:
