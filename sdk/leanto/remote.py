@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from leanto.sealed_session import SealedSession
     from leanto_wire.claims import Claims
 
+PaddingLevel = Literal["blocks", "buckets", "constant"]
+
 __all__ = ["RemoteCall", "RemoteChunk", "RemoteLeg", "RemoteRequest", "RemoteTarget", "Tls"]
 
 
@@ -52,12 +54,17 @@ class RemoteTarget:
     """Where a node is and what it must prove.
 
     `address` is host:port. `development_root` (base64, from the node's ready file) names the one root whose development
-    evidence is accepted. Without `tls` only loopback addresses are used.
+    evidence is accepted. Without `tls` only loopback addresses are used. `padding` "constant" paces answers: a frame every
+    `cadence_ms`, and a multiple of `cadence_frames` of them. `suites` are the numbers that the node may serve.
     """
 
     address: str
     development_root: str | None = None
     tls: Tls | None = None
+    padding: PaddingLevel = "blocks"
+    cadence_ms: int = 50
+    cadence_frames: int = 32
+    suites: tuple[int, ...] = (1,)
     log: ReleaseLog | None = None
 
 

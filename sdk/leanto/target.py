@@ -27,7 +27,16 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
         return None
     plain = cloud.tls_root_certificates is None and _is_loopback(cloud.address)
     log = ReleaseLog(**asdict(cloud.log)) if cloud.log else None
-    target = RemoteTarget(cloud.address, cloud.development_root, None if plain else Tls(cloud.tls_root_certificates), log=log)
+    target = RemoteTarget(
+        cloud.address,
+        cloud.development_root,
+        None if plain else Tls(cloud.tls_root_certificates),
+        padding=cloud.padding,
+        cadence_ms=cloud.cadence_ms,
+        cadence_frames=cloud.cadence_frames,
+        suites=cloud.suites,
+        log=log,
+    )
     dial_target(target)
     return target
 

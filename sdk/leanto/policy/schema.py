@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from leanto.decision import Target
 from leanto.errors import PolicyError
-from leanto.policy.fields import address, choice, integer, number, option, public_key, text, texts, word_or
+from leanto.policy.fields import address, choice, integer, integers, number, option, public_key, text, texts, word_or
 from leanto.policy.overrides import Override, apply
 from leanto.policy.rules import Rule, RuleFault, read_rule
 from leanto.policy.verdict import TARGETS
@@ -59,6 +59,12 @@ class CloudTarget:
     model: str | None = option(None, text, "the model that answers there, to which certificates are bound")
     usd_per_million_prompt_tokens: float = option(0.0, number(0, 1e6), "price of what it reads")
     usd_per_million_answer_tokens: float = option(0.0, number(0, 1e6), "price of what it writes")
+    padding: Literal["blocks", "buckets", "constant"] = option(
+        "blocks", choice("blocks", "buckets", "constant"), "what sizes and times may tell whoever watches the line; docs/wire.md, Frames"
+    )
+    cadence_ms: int = option(50, integer(5, 1000), "constant: time from one frame of an answer to the next")
+    cadence_frames: int = option(32, integer(1, 1024), "constant: an answer is a multiple of so many frames")
+    suites: tuple[int, ...] = option((1,), integers(1, 2), "numbers of the suites that the node may serve; docs/wire.md, Sealing")
     log: ReleaseLogTarget | None = None
 
 
@@ -256,6 +262,10 @@ class _Reader:
         cloud: CloudTarget = self.record(CloudTarget, plain, ("targets",), "cloud")
         if not cloud.address:
             raise self.error(where, '[targets.cloud] needs address = "host:port"')
+        round_ms = cloud.cadence_ms * cloud.cadence_frames
+        if cloud.padding == "constant" and round_ms >= cloud.timeout_ms:
+            message = f"targets.cloud.cadence_frames: no answer ends before {round_ms} ms, which is over timeout_ms = {cloud.timeout_ms}"
+            raise self.error((*where, "cadence_frames"), message)
         return replace(cloud, log=self.log(table, where)) if "log" in table else cloud
 
     def log(self, table: dict[str, Any], where: tuple[str, ...]) -> ReleaseLogTarget:
