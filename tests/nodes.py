@@ -91,13 +91,14 @@ async def running_node(
     lifetime_s: float = 3600.0,
     now_s: Callable[[], float] = time.time,
     model_id: str | None = None,
+    **more: Any,
 ) -> AsyncIterator[Node]:
     """A real server with the development attester."""
     engine = engine or EchoEngine()
     attester = DevelopmentAttester()
     named = model_id or engine.capabilities.model_id
     identity = Identity(attester, release_digest=RELEASE, model_id=named, lifetime_s=lifetime_s, now_s=now_s)
-    server = Server(engine, identity, limits=limits or Limits(drain_s=0.0))
+    server = Server(engine, identity, limits=limits or Limits(drain_s=0.0), **more)
     await server.start()
     try:
         yield Node(server, identity, RemoteTarget(server.address, attester.root_base64))

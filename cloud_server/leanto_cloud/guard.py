@@ -1,12 +1,13 @@
 """The outermost interceptor: whatever happens inside, a caller reads one of the constant status texts and nothing else.
 
-gRPC would otherwise put an exception's message into the status, and its traceback into the log. Knows nothing of the services
-it guards.
+gRPC would otherwise put an exception's message into the status, and its traceback into the log, and would wait for a slow sender
+or a slow reader for ever. Knows nothing of the services it guards.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
@@ -24,10 +25,19 @@ R = TypeVar("R")
 _UNREADABLE: Final = object()
 
 Context = aio.ServicerContext[Any, Any]
+Inner = Callable[[Any, Context], AsyncGenerator[Any] | Awaitable[None]]
+
+RECEIVE_S = 10.0
+STALL_S = 30.0
+END_S = 5.0
 
 
 class Guard(aio.ServerInterceptor):
-    """Wraps every handler of the server."""
+    """Wraps every handler of the server. A request has `receive_s` to come whole, and each response `stall_s` to be taken."""
+
+    def __init__(self, *, receive_s: float = RECEIVE_S, stall_s: float = STALL_S) -> None:
+        self._receive_s = receive_s
+        self._stall_s = stall_s
 
     async def intercept_service(
         self,
@@ -39,10 +49,41 @@ class Guard(aio.ServerInterceptor):
         if handler is None or handler.request_streaming:  # reflection alone streams requests, and sees no sealed byte
             unguarded: grpc.RpcMethodHandler[Q, R] | None = handler
             return unguarded
+        responses = handler.unary_stream if handler.response_streaming else _one_response(handler.unary_unary)
         read, write = _readable(handler.request_deserializer), handler.response_serializer
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(_guard_stream(handler.unary_stream), read, write)
-        return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary), read, write)
+        return grpc.stream_stream_rpc_method_handler(self._guarded(responses), read, write)  # so that the reading is ours to time
+
+    def _guarded(self, inner: Inner) -> Callable[[Any, Context], Awaitable[None]]:
+        async def guarded(_: Any, context: Context) -> None:
+            try:
+                work = inner(await self._receive(context), context)
+                if isinstance(work, Awaitable):  # it writes its responses itself, as health's Watch does
+                    await work
+                    return
+                async with aclosing(work) as responses:
+                    async for response in responses:
+                        async with asyncio.timeout(self._stall_s):
+                            await context.write(response)
+            except aio.AbortError:
+                raise
+            except Exception as error:
+                await _end(context, _refusal(error))
+
+        return guarded
+
+    async def _receive(self, context: Context) -> Any:
+        async with asyncio.timeout(self._receive_s):
+            request = await context.read()
+        if request is _UNREADABLE or request is aio.EOF:
+            raise Refused(Refusal.MALFORMED)
+        return request
+
+
+def _one_response(inner: Callable[[Any, Context], Awaitable[Any]]) -> Inner:
+    async def responses(request: Any, context: Context) -> AsyncGenerator[Any]:
+        yield await inner(request, context)
+
+    return responses
 
 
 def _readable(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -55,36 +96,6 @@ def _readable(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return read
 
 
-def _guard_unary(inner: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
-    async def guarded(request: Any, context: Context) -> Any:
-        refusal = Refusal.MALFORMED
-        if request is not _UNREADABLE:
-            try:
-                return await inner(request, context)
-            except Exception as error:
-                refusal = _refusal(error)
-        return await _end(context, refusal)
-
-    return guarded
-
-
-def _guard_stream(inner: Callable[[Any, Context], Any]) -> Callable[[Any, Context], AsyncIterator[Any]]:
-    async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
-        refusal: Refusal | None = Refusal.MALFORMED
-        if request is not _UNREADABLE:
-            refusal = None
-            try:
-                async with aclosing(inner(request, context)) as responses:
-                    async for response in responses:
-                        yield response
-            except Exception as error:
-                refusal = _refusal(error)
-        if refusal is not None:
-            await _end(context, refusal)
-
-    return guarded
-
-
 def _refusal(error: Exception) -> Refusal:
     if isinstance(error, Refused):
         return error.refusal
@@ -95,4 +106,6 @@ def _refusal(error: Exception) -> Refusal:
 
 
 async def _end(context: Context, refusal: Refusal) -> None:
-    await context.abort(grpc.StatusCode[refusal.code], refusal.text)
+    """Tell the caller; one that takes nothing any more is dropped instead."""
+    async with asyncio.timeout(END_S):
+        await context.abort(grpc.StatusCode[refusal.code], refusal.text)

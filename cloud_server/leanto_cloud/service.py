@@ -18,6 +18,7 @@ from leanto_cloud.admission import Admission
 from leanto_cloud.engines.base import Engine
 from leanto_cloud.errors import Refused, RequestError
 from leanto_cloud.identity import Identity
+from leanto_cloud.tenant import Tenant, certificate_name
 from leanto_wire.seal import Sealer
 from leanto_wire.status import Refusal
 from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse
@@ -32,10 +33,19 @@ MAX_GENERATION_S = 300.0
 class PrivateCompute(PrivateComputeServicer):
     """The service, over one engine and one identity."""
 
-    def __init__(self, engine: Engine, identity: Identity, admission: Admission, *, limit_s: float = MAX_GENERATION_S) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        identity: Identity,
+        admission: Admission,
+        *,
+        tenant: Tenant = certificate_name,
+        limit_s: float = MAX_GENERATION_S,
+    ) -> None:
         self._engine = engine
         self._identity = identity
         self._admission = admission
+        self._tenant = tenant
         self._limit_s = limit_s
 
     async def GetEvidence(self, request: EvidenceRequest, context: Context) -> EvidenceResponse:
@@ -44,9 +54,9 @@ class PrivateCompute(PrivateComputeServicer):
 
     async def Generate(self, request: SealedRequest, context: Context) -> AsyncGenerator[SealedChunk]:
         """One sealed answer. A caller that cancels, or whose deadline passes, stops the engine."""
-        async with asyncio.timeout(self._limit_s), self._admission.admit():
+        async with self._admission.admit(self._tenant(context)):
             message, sealer = self._identity.open(request)
-            async with aclosing(self._respond(message)) as responses:
+            async with aclosing(_within(self._limit_s, self._respond(message))) as responses:
                 async for response in responses:
                     yield _seal(response, sealer)
 
@@ -70,6 +80,20 @@ class PrivateCompute(PrivateComputeServicer):
                 if request.stream:
                     yield answer.chunk(token)
         yield answer.complete()
+
+
+async def _within(limit_s: float, responses: AsyncGenerator[GenerateResponse]) -> AsyncGenerator[GenerateResponse]:
+    """`responses` until the time is up, the reader's included. Raises TimeoutError."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + limit_s
+    async with aclosing(responses):
+        while loop.time() < until:
+            async with asyncio.timeout_at(until):
+                response = await anext(responses, None)
+            if response is None:
+                return
+            yield response
+    raise TimeoutError
 
 
 def _parse(message: bytes) -> GenerateRequest:

@@ -104,7 +104,7 @@ def test_an_engine_without_logprobs_says_so() -> None:
 
 def test_health_and_reflection_answer() -> None:
     async def run() -> None:
-        async with running_node() as node, aio.insecure_channel(node.address) as channel:
+        async with running_node(reflection=True) as node, aio.insecure_channel(node.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             for service in ("", SERVICE):
                 assert (await health.Check(health_pb2.HealthCheckRequest(service=service))).status == health_pb2.HealthCheckResponse.SERVING
