@@ -35,7 +35,7 @@ from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
 T = TypeVar("T")
 
 EVIDENCE_TIMEOUT_S = 5.0
-ATTEMPTS = 2
+ATTEMPTS = 3
 _PREFIX_BYTES = 5  # gRPC's, before each message
 
 _OPTIONS = (
@@ -49,7 +49,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone
 )
-_TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION)
+_TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION, StatusCode.CANCELLED)  # CANCELLED by a node that drains
 
 
 class SealedSession:
