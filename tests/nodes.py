@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -174,19 +175,28 @@ async def lying_node(
 
 
 class NodeProcess:
-    """The real `leanto-cloud serve` in a process of its own, over an engine that a line of Python names (None: the real choice)."""
+    """The real `leanto-cloud serve` in a process of its own, over an engine that a line of Python names (None: the real choice).
+
+    Its home, its temporary files and its working folder lie in `folder`, beside what it prints: there is no other place it should know.
+    """
 
     def __init__(self, folder: Path, *arguments: str, engine: str | None = "EchoEngine()") -> None:
+        self._folder = folder
         self._ready = folder / "ready.json"
         self._errors = folder / "stderr.txt"
         self._output = folder / "stdout.txt"
-        code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from leanto_cloud import cli; from nodes import *\n"
+        code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        code += "from leanto_cloud import cli; import crashes; from nodes import *\n"
         if engine is not None:
             code += f"cli._load_engine = lambda options: {engine}\n"
         code += "sys.exit(cli.main(sys.argv[1:]))"
         command = [sys.executable, "-c", code, "serve", "--ready-file", str(self._ready), *arguments]
+        places = {name: folder / name.lower() for name in ("HOME", "TMPDIR", "CWD")}
+        for place in places.values():
+            place.mkdir(exist_ok=True)
+        environment = os.environ | {name: str(place) for name, place in places.items()}
         with self._errors.open("w") as errors, self._output.open("w") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=errors)
+            self.process = subprocess.Popen(command, stdout=output, stderr=errors, cwd=places["CWD"], env=environment)
 
     def __enter__(self) -> NodeProcess:
         return self
@@ -221,6 +231,10 @@ class NodeProcess:
     def written(self) -> str:
         """All that it wrote to stdout and stderr so far."""
         return self._output.read_text() + self._errors.read_text()
+
+    def files(self) -> dict[str, bytes]:
+        """Everything that lies where it could write, by name."""
+        return {str(path): path.read_bytes() for path in self._folder.rglob("*") if path.is_file()}
 
 
 class LeakyEngine(EchoEngine):

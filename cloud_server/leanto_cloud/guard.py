@@ -62,8 +62,7 @@ class Guard(aio.ServerInterceptor):
                     return
                 async with aclosing(work) as responses:
                     async for response in responses:
-                        async with asyncio.timeout(self._stall_s):
-                            await context.write(response)
+                        await self._send(response, context)
             except aio.AbortError:
                 raise
             except Exception as error:
@@ -77,6 +76,10 @@ class Guard(aio.ServerInterceptor):
         if request is _UNREADABLE or request is aio.EOF:
             raise Refused(Refusal.MALFORMED)
         return request
+
+    async def _send(self, response: Any, context: Context) -> None:
+        async with asyncio.timeout(self._stall_s):
+            await context.write(response)
 
 
 def _one_response(inner: Callable[[Any, Context], Awaitable[Any]]) -> Inner:

@@ -69,4 +69,4 @@ def swaps(table: Path = Path("/proc/swaps")) -> bool:
 
 
 def _prctl(option: int, value: int) -> bool:
-    return ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0
+    return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ async def hedged(ask: Callable[[int], AsyncGenerator[T, None]], after_s: float) 
             await _close(stream, first)
 
 
-async def _winner(firsts: list[asyncio.Future[T]]) -> int:
+async def _winner(firsts: Sequence[asyncio.Future[T]]) -> int:
     """The place of the first to have begun; 0 if none can."""
     waiting = set(firsts)
     while waiting:
