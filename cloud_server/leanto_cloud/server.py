@@ -29,7 +29,6 @@ _OPTIONS = (
     ("grpc.max_metadata_size", 8192),
     ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone: sealed bytes do not compress, bombs do
     ("grpc.max_concurrent_streams", 100),  # of one connection
-    ("grpc.server_handshake_timeout_ms", 10_000),  # for TLS and the first frames of HTTP/2
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -45,7 +44,8 @@ class Limits:
     """How much at once, and for how long.
 
     `waiting` requests stand in line behind `running`, of which one tenant has `per_tenant` at most (None: all of them).
-    A drain takes `drain_s` at most. After `worn_after` requests the server says that it is worn.
+    A connection and a request have `receive_s` each to come whole, a reader has `stall_s` for each chunk, and a drain takes `drain_s` at most.
+    After `worn_after` requests the server says that it is worn.
     """
 
     running: int = 2
@@ -82,7 +82,7 @@ class Server:
         self._health = health.HealthServicer()
         self._server = aio.server(
             interceptors=[Guard(receive_s=limits.receive_s, stall_s=limits.stall_s)],
-            options=[*_OPTIONS, ("grpc.so_reuseport", int(shared_port))],
+            options=_options(limits, shared_port),
             maximum_concurrent_rpcs=limits.running + limits.waiting + _SPARE_CALLS,
         )
         service = PrivateCompute(engine, identity, self.admission, tenant=tenant)
@@ -117,6 +117,11 @@ class Server:
         """Serve until `stop` is set, then drain."""
         await stop.wait()
         await self.stop()
+
+
+def _options(limits: Limits, shared_port: bool) -> list[tuple[str, int]]:
+    handshake_ms = int(limits.receive_s * 1000)  # for TLS and the first frames of HTTP/2
+    return [*_OPTIONS, ("grpc.server_handshake_timeout_ms", handshake_ms), ("grpc.so_reuseport", int(shared_port))]
 
 
 def _reflect(server: aio.Server) -> None:

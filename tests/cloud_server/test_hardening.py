@@ -44,7 +44,8 @@ def test_what_native_code_prints_goes_nowhere_and_the_log_goes_on() -> None:
 
 
 def test_no_file_can_be_written_while_the_log_goes_on(tmp_path: Path) -> None:
-    code = f"import os, sys\nprint(list(hardening.forbid_writing(sys.stderr)))\nfd = os.open({str(tmp_path / 'x')!r}, os.O_RDWR | os.O_CREAT)\n"
+    code = f"import os, sys\nfd = os.open({str(tmp_path / 'x')!r}, os.O_RDWR | os.O_CREAT)\n"
+    code += "print(list(hardening.forbid_writing(sys.stderr)))\n"
     done = run(code + "try:\n    os.write(fd, b'leak')\nexcept OSError as error:\n    print(error.strerror)\nprint('log', file=sys.stderr)")
     assert done.stdout.splitlines() == ["['no file can be written']", "File too large"]
     assert done.stderr == "log\n"
