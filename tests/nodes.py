@@ -92,6 +92,7 @@ async def running_node(
     lifetime_s: float = 3600.0,
     now_s: Callable[[], float] = time.time,
     model_id: str | None = None,
+    credentials: Any = None,
     **more: Any,
 ) -> AsyncIterator[Node]:
     """A real server with the development attester."""
@@ -100,7 +101,7 @@ async def running_node(
     named = model_id or engine.capabilities.model_id
     identity = Identity(attester, release_digest=RELEASE, model_id=named, lifetime_s=lifetime_s, now_s=now_s)
     server = Server(engine, identity, limits=limits or Limits(drain_s=0.0), **more)
-    await server.start()
+    await server.start(credentials)
     try:
         yield Node(server, identity, RemoteTarget(server.address, attester.root_base64))
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 
 import grpc
@@ -36,7 +35,6 @@ _OPTIONS = (
     ("grpc.http2.max_ping_strikes", 2),
 )
 _SPARE_CALLS = 256  # beside those that run or wait: evidence, health, and requests that are still coming in
-_NEWS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +106,7 @@ class Server:
         """Drain: take no more, let what runs end within `drain_s`, then cancel the rest."""
         stopping = asyncio.create_task(self._server.stop(self.limits.drain_s))  # first, so that clients look for another node at once
         self.admission.drain()
-        with suppress(TimeoutError):  # a watcher that does not read must not hold this up
-            async with asyncio.timeout(_NEWS_S):
-                await self._health.enter_graceful_shutdown()
+        await self._health.enter_graceful_shutdown()  # a watcher that does not read holds this up as long as its call lasts
         await stopping
 
     async def serve_until(self, stop: asyncio.Event) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from leanto_wire.claims import Claims
 
 __all__ = ["RemoteCall", "RemoteChunk", "RemoteLeg", "RemoteRequest", "RemoteTarget", "Tls"]
+
+
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +198,10 @@ class RemoteLeg:
 
 def dial_target(target: RemoteTarget) -> str:
     """The gRPC name of `target`. Raises TargetError for anything but host:port, and for plaintext beyond this machine."""
-    host, _, port = target.address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or any(char in host for char in "/?#@% "):
+    parts = _ADDRESS.fullmatch(target.address)
+    if parts is None or not 0 < int(parts["port"]) < 65536:
         raise TargetError(f"the cloud address {target.address!r} is not host:port")
+    host, port = parts["v6"] or parts["host"], parts["port"]
     name = "127.0.0.1" if host == "localhost" else host  # no resolver decides what this machine is
     try:
         address = ipaddress.ip_address(name)
