@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import Message
 from grpc import aio
 
 from leanto.remote import RemoteChunk, RemoteLeg, RemoteRequest, RemoteTarget
@@ -21,6 +22,9 @@ from leanto_cloud.development import DevelopmentAttester
 from leanto_cloud.engines.base import Capabilities, EngineRequest, EngineToken, Load
 from leanto_cloud.identity import Identity
 from leanto_cloud.server import Limits, Server
+from leanto_wire.claims import Claims
+from leanto_wire.keys import public_key
+from leanto_wire.seal import SUITE, Binding, Opener, seal_request
 from leanto_wire.v1 import private_compute_pb2_grpc as rpc
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, EvidenceResponse, SealedChunk, SealedRequest
 
@@ -116,6 +120,16 @@ async def open_leg(target: RemoteTarget, **more: Any) -> AsyncIterator[RemoteLeg
         yield leg
     finally:
         await leg.close()
+
+
+def seal_by_hand(claims: Claims, message: bytes | Message) -> tuple[SealedRequest, Opener]:
+    """`message` as a client would send it, and what opens the answer."""
+    raw = message if isinstance(message, bytes) else message.SerializeToString()
+    sealed, opener = seal_request(raw, public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest))
+    request = SealedRequest(
+        suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
+    )
+    return request, opener
 
 
 async def collect(leg: RemoteLeg, request: RemoteRequest) -> list[RemoteChunk]:

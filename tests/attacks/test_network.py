@@ -30,11 +30,8 @@ from http2 import (
 )
 from leanto.remote import RemoteRequest
 from leanto_cloud.server import HEALTH, Limits
-from leanto_wire.keys import public_key
-from leanto_wire.seal import SUITE, Binding, seal_request
 from leanto_wire.v1.inference_pb2 import TASK_TEXT, GenerateRequest, SamplingParams
-from leanto_wire.v1.private_compute_pb2 import SealedRequest
-from nodes import EchoEngine, Node, collect, open_leg, running_node
+from nodes import EchoEngine, Node, collect, open_leg, running_node, seal_by_hand
 
 GENERATE = "/leanto.v1.PrivateCompute/Generate"
 WATCH = f"/{HEALTH}/Watch"
@@ -57,15 +54,11 @@ async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
             await asyncio.sleep(0.005)
 
 
-async def sealed(node: Node, **more: object) -> bytes:
+async def sealed(node: Node) -> bytes:
     async with open_leg(node.target) as leg:
         claims = await leg.evidence()
-    sampling = SamplingParams(max_tokens=100_000)
-    inner = GenerateRequest(text="a " * 2000, task=TASK_TEXT, stream=True, sampling_params=sampling).SerializeToString()
-    request, _ = seal_request(inner, public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest))
-    return SealedRequest(
-        suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=request.encapsulation, ciphertext=request.ciphertext
-    ).SerializeToString()
+    inner = GenerateRequest(text="a " * 2000, task=TASK_TEXT, stream=True, sampling_params=SamplingParams(max_tokens=100_000))
+    return seal_by_hand(claims, inner)[0].SerializeToString()
 
 
 def attack(act: Callable[[Node], Awaitable[None]], engine: EchoEngine | None = None, limits: Limits | None = None) -> None:

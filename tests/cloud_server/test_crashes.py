@@ -18,12 +18,9 @@ from grpc import aio
 from crashes import HARD, QUIET, SOFT
 from leanto.errors import CloudUnavailable
 from leanto.remote import RemoteTarget
-from leanto_wire.keys import public_key
-from leanto_wire.seal import SUITE, Binding, seal_request
 from leanto_wire.v1.inference_pb2 import TASK_TEXT, GenerateRequest, SamplingParams
-from leanto_wire.v1.private_compute_pb2 import SealedRequest
 from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
-from nodes import NodeProcess, open_leg
+from nodes import NodeProcess, open_leg, seal_by_hand
 
 START_S = 30.0
 
@@ -54,12 +51,7 @@ async def said_in_the_clear(target: RemoteTarget, prompt: str) -> tuple[grpc.Sta
                 assert time.monotonic() < until, "no new worker came"
                 await asyncio.sleep(0.05)
     message = GenerateRequest(text=prompt, task=TASK_TEXT, stream=True, sampling_params=SamplingParams(max_tokens=4))
-    sealed, _ = seal_request(
-        message.SerializeToString(), public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest)
-    )
-    outer = SealedRequest(
-        suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
-    )
+    outer, _ = seal_by_hand(claims, message)
     async with aio.insecure_channel(target.address) as channel:
         stub: Any = PrivateComputeStub(channel)
         call = stub.Generate(outer, timeout=20)

@@ -17,12 +17,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from leanto.errors import CloudUnavailable
 from leanto.remote import RemoteRequest
 from leanto_cloud.server import SERVICE, Limits
-from leanto_wire.keys import public_key
-from leanto_wire.seal import SUITE, Binding, seal_request
 from leanto_wire.v1.inference_pb2 import TASK_TEXT, GenerateError, GenerateRequest, GenerateResponse, SamplingParams, TokenizedInput
-from leanto_wire.v1.private_compute_pb2 import SealedRequest
 from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
-from nodes import MODEL_ID, EchoEngine, Node, collect, open_leg, running_node, text_of
+from nodes import MODEL_ID, EchoEngine, Node, collect, open_leg, running_node, seal_by_hand, text_of
 
 REQUEST = RemoteRequest("red green blue", max_tokens=4, timeout_s=20)
 TEXT = GenerateRequest(text="red green blue", task=TASK_TEXT, sampling_params=SamplingParams(max_tokens=2, logprobs=0))
@@ -38,10 +35,7 @@ async def ask(node: Node, message: bytes) -> list[GenerateResponse]:
     """The opened responses to `message`, sealed by hand."""
     async with open_leg(node.target) as leg, stub_of(node) as stub:
         claims = await leg.evidence()
-        sealed, opener = seal_request(message, public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest))
-        outer = SealedRequest(
-            suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
-        )
+        outer, opener = seal_by_hand(claims, message)
         call = stub.Generate(outer, timeout=20)
         responses = [GenerateResponse.FromString(opener.open(chunk.ciphertext, final=chunk.final)) async for chunk in call]
         opener.close()
