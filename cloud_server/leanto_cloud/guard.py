@@ -56,19 +56,24 @@ class Guard(aio.ServerInterceptor):
     def _guarded(self, inner: Inner) -> Callable[[Any, Context], Awaitable[None]]:
         async def guarded(_: Any, context: Context) -> None:
             try:
-                work = inner(await self._receive(context), context)
-                if isinstance(work, Awaitable):  # it writes its responses itself, as health's Watch does
-                    await work
-                    return
-                async with aclosing(work) as responses:
-                    async for response in responses:
-                        await self._send(response, context)
+                await self._serve(inner, context)
+                return
             except aio.AbortError:
                 raise
             except Exception as error:
-                await _end(context, _refusal(error))
+                refusal = _refusal(error)
+            await _end(context, refusal)  # out here: gRPC keeps what it raises, and with it what was being handled
 
         return guarded
+
+    async def _serve(self, inner: Inner, context: Context) -> None:
+        work = inner(await self._receive(context), context)
+        if isinstance(work, Awaitable):  # it writes its responses itself, as health's Watch does
+            await work
+            return
+        async with aclosing(work) as responses:
+            async for response in responses:
+                await self._send(response, context)
 
     async def _receive(self, context: Context) -> Any:
         async with asyncio.timeout(self._receive_s):
