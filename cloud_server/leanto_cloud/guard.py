@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -29,15 +29,21 @@ Inner = Callable[[Any, Context], AsyncGenerator[Any] | Awaitable[None]]
 
 RECEIVE_S = 10.0
 STALL_S = 30.0
-END_S = 5.0
+MOST = 512
 
 
 class Guard(aio.ServerInterceptor):
-    """Wraps every handler of the server. A request has `receive_s` to come whole, and each response `stall_s` to be taken."""
+    """Wraps every handler of the server, and serves `most` calls at once.
 
-    def __init__(self, *, receive_s: float = RECEIVE_S, stall_s: float = STALL_S) -> None:
+    A request has `receive_s` to come whole; each response, and the status, has `stall_s` to be taken. gRPC's own limit would go on counting
+    calls whose caller takes nothing, as long as the connection lives.
+    """
+
+    def __init__(self, *, most: int = MOST, receive_s: float = RECEIVE_S, stall_s: float = STALL_S) -> None:
+        self._most = most
         self._receive_s = receive_s
         self._stall_s = stall_s
+        self._present = 0
 
     async def intercept_service(
         self,
@@ -55,16 +61,27 @@ class Guard(aio.ServerInterceptor):
 
     def _guarded(self, inner: Inner) -> Callable[[Any, Context], Awaitable[None]]:
         async def guarded(_: Any, context: Context) -> None:
+            self._present += 1
             try:
-                await self._serve(inner, context)
-                return
-            except aio.AbortError:
-                raise
-            except Exception as error:
-                refusal = _refusal(error)
-            await _end(context, refusal)  # out here: gRPC keeps what it raises, and with it what was being handled
+                refusal = await self._refusal_of(inner, context)
+                if refusal is not None:
+                    await self._refuse(context, refusal)
+            finally:
+                self._present -= 1
 
         return guarded
+
+    async def _refusal_of(self, inner: Inner, context: Context) -> Refusal | None:
+        """Serve, and say what there is to refuse. gRPC keeps what is raised to it, so nothing of the request may hang on that."""
+        if self._present > self._most:
+            return Refusal.BUSY
+        try:
+            await self._serve(inner, context)
+        except aio.AbortError:
+            raise
+        except Exception as error:
+            return _refusal(error)
+        return None
 
     async def _serve(self, inner: Inner, context: Context) -> None:
         work = inner(await self._receive(context), context)
@@ -81,6 +98,12 @@ class Guard(aio.ServerInterceptor):
         if request is _UNREADABLE or request is aio.EOF:
             raise Refused(Refusal.MALFORMED)
         return request
+
+    async def _refuse(self, context: Context, refusal: Refusal) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._stall_s):
+                await context.abort(grpc.StatusCode[refusal.code], refusal.text)
+        raise asyncio.CancelledError  # whoever takes not even that is left alone
 
     async def _send(self, response: Any, context: Context) -> None:
         async with asyncio.timeout(self._stall_s):
@@ -111,9 +134,3 @@ def _refusal(error: Exception) -> Refusal:
         return Refusal.TOO_SLOW
     log.error("a call failed: %s", place(error))
     return Refusal.INTERNAL
-
-
-async def _end(context: Context, refusal: Refusal) -> None:
-    """Tell the caller; one that takes nothing any more is dropped instead."""
-    async with asyncio.timeout(END_S):
-        await context.abort(grpc.StatusCode[refusal.code], refusal.text)

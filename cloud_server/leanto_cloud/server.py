@@ -29,6 +29,8 @@ _OPTIONS = (
     ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone: sealed bytes do not compress, bombs do
     ("grpc.max_concurrent_streams", 100),  # of one connection
     ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 360_000),  # longer than any answer; then calls that nobody takes are cut with their connection
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # from a client; after max_ping_strikes its connection is closed
@@ -42,7 +44,7 @@ class Limits:
     """How much at once, and for how long.
 
     `waiting` requests stand in line behind `running`, of which one tenant has `per_tenant` at most (None: all of them).
-    A connection and a request have `receive_s` each to come whole, a reader has `stall_s` for each chunk, and a drain takes `drain_s` at most.
+    A connection and a request have `receive_s` each to come whole, a reader has `stall_s` for each chunk, a drain takes `drain_s` at most.
     After `worn_after` requests the server says that it is worn.
     """
 
@@ -79,9 +81,8 @@ class Server:
         self._port = port
         self._health = health.HealthServicer()
         self._server = aio.server(
-            interceptors=[Guard(receive_s=limits.receive_s, stall_s=limits.stall_s)],
+            interceptors=[Guard(most=limits.running + limits.waiting + _SPARE_CALLS, receive_s=limits.receive_s, stall_s=limits.stall_s)],
             options=_options(limits, shared_port),
-            maximum_concurrent_rpcs=limits.running + limits.waiting + _SPARE_CALLS,
         )
         service = PrivateCompute(engine, identity, self.admission, tenant=tenant)
         private_compute_pb2_grpc.add_PrivateComputeServicer_to_server(service, self._server)

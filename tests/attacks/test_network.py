@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -34,6 +34,7 @@ from leanto_wire.v1.inference_pb2 import TASK_TEXT, GenerateRequest, SamplingPar
 from nodes import EchoEngine, Node, collect, open_leg, running_node, seal_by_hand
 
 GENERATE = "/leanto.v1.PrivateCompute/Generate"
+CHECK = f"/{HEALTH}/Check"
 WATCH = f"/{HEALTH}/Watch"
 HASTY = Limits(drain_s=0.0, receive_s=0.3, stall_s=0.3)
 
@@ -152,6 +153,20 @@ def test_a_reader_that_stops_reading_is_dropped_and_its_place_is_free() -> None:
 
     attack(act, engine, HASTY)
     assert engine.produced < 100_000
+
+
+def test_readers_in_numbers_that_take_nothing_do_not_keep_others_out() -> None:
+    async def act(node: Node) -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(4):
+                connection = await stack.enter_async_context(connected(node.address, window=0))
+                for i in range(100):
+                    await connection.call(CHECK, b"", stream=2 * i + 1)
+            await asyncio.sleep(2 * HASTY.stall_s)
+            async with open_leg(node.target) as leg:
+                assert await collect(leg, RemoteRequest("let me in", max_tokens=1, timeout_s=20))
+
+    attack(act, limits=HASTY)
 
 
 def test_a_health_watcher_that_takes_nothing_does_not_hold_up_the_drain() -> None:
