@@ -31,8 +31,9 @@ def frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream: int = 0) -
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
-def literal(name: str, value: str) -> bytes:
-    return b"\x00" + _length(len(name)) + name.encode() + _length(len(value)) + value.encode()
+def literal(name: str, value: str | bytes) -> bytes:
+    raw = value.encode() if isinstance(value, str) else value
+    return b"\x00" + _length(len(name)) + name.encode() + _length(len(raw)) + raw
 
 
 def _length(value: int) -> bytes:
@@ -46,8 +47,8 @@ def _length(value: int) -> bytes:
     return bytes([*coded, value])
 
 
-def call_headers(path: str) -> bytes:
-    fields = {
+def call_headers(path: str | bytes) -> bytes:
+    fields: dict[str, str | bytes] = {
         ":method": "POST",
         ":scheme": "http",
         ":path": path,

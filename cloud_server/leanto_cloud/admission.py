@@ -86,13 +86,16 @@ class Admission:
             raise Refused(Refusal.BUSY)
         last = self._lines[longest][-1]
         self._leave(longest, last)
-        last.set_exception(Refused(Refusal.BUSY))
+        if not last.done():
+            last.set_exception(Refused(Refusal.BUSY))
 
     def _hand_out(self) -> None:
         """Give free places to those in line, each tenant in its turn."""
         while (tenant := next((name for name in self._lines if self._may_run(name)), None)) is not None:
             turn = self._lines[tenant][0]
             self._leave(tenant, turn)
+            if turn.done():  # it has given up, and will hear of that next
+                continue
             if tenant in self._lines:
                 self._lines[tenant] = self._lines.pop(tenant)  # to the back
             self._runs[tenant] += 1

@@ -10,12 +10,13 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]  # gRPC ships no types for these
 from grpc_health.v1.health import aio as health  # type: ignore[import-untyped, unused-ignore]
 
+from leanto_cloud import known_methods
 from leanto_cloud.admission import Admission
 from leanto_cloud.engines.base import Engine
-from leanto_cloud.errors import ConfigurationError
+from leanto_cloud.errors import CloudError, ConfigurationError
 from leanto_cloud.guard import RECEIVE_S, STALL_S, Guard
 from leanto_cloud.identity import Identity
-from leanto_cloud.service import PrivateCompute
+from leanto_cloud.service import MAX_GENERATION_S, PrivateCompute
 from leanto_cloud.tenant import Tenant, certificate_name
 from leanto_wire.seal import MAX_MESSAGE_BYTES
 from leanto_wire.v1 import private_compute_pb2, private_compute_pb2_grpc
@@ -44,7 +45,8 @@ class Limits:
     """How much at once, and for how long.
 
     `waiting` requests stand in line behind `running`, of which one tenant has `per_tenant` at most (None: all of them).
-    A connection and a request have `receive_s` each to come whole, a reader has `stall_s` for each chunk, a drain takes `drain_s` at most.
+    A connection and a request have `receive_s` each to come whole, a reader has `stall_s` for each chunk.
+    A request may wait for `answer_s` and then be answered for as long; a drain takes `drain_s`.
     After `worn_after` requests the server says that it is worn.
     """
 
@@ -52,6 +54,7 @@ class Limits:
     waiting: int = 16
     per_tenant: int | None = None
     drain_s: float = 10.0
+    answer_s: float = MAX_GENERATION_S
     receive_s: float = RECEIVE_S
     stall_s: float = STALL_S
     worn_after: int | None = None
@@ -74,17 +77,19 @@ class Server:
     ) -> None:
         self.limits = limits = limits or Limits()
         self.admission = Admission(
-            running=limits.running, waiting=limits.waiting, per_tenant=limits.per_tenant, worn_after=limits.worn_after
+            running=limits.running,
+            waiting=limits.waiting,
+            per_tenant=limits.per_tenant,
+            wait_s=limits.answer_s,
+            worn_after=limits.worn_after,
         )
         self.address = ""
         self._host = f"[{host}]" if ":" in host else host
         self._port = port
         self._health = health.HealthServicer()
-        self._server = aio.server(
-            interceptors=[Guard(most=limits.running + limits.waiting + _SPARE_CALLS, receive_s=limits.receive_s, stall_s=limits.stall_s)],
-            options=_options(limits, shared_port),
-        )
-        service = PrivateCompute(engine, identity, self.admission, tenant=tenant)
+        guard = Guard(most=limits.running + limits.waiting + _SPARE_CALLS, receive_s=limits.receive_s, stall_s=limits.stall_s)
+        self._server = known_methods.server([guard], _options(limits, shared_port))
+        service = PrivateCompute(engine, identity, self.admission, tenant=tenant, limit_s=limits.answer_s)
         private_compute_pb2_grpc.add_PrivateComputeServicer_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if reflection:
@@ -111,9 +116,14 @@ class Server:
         await stopping
 
     async def serve_until(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain."""
-        await stop.wait()
+        """Serve until `stop` is set, then drain. Raises CloudError if gRPC ends before."""
+        stopping, ended = asyncio.create_task(stop.wait()), asyncio.create_task(self._server.wait_for_termination())
+        await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not stop.is_set():
+            raise CloudError("gRPC ended by itself; start the node again, with --recycle-after for a supervisor that does")
         await self.stop()
+        await ended
 
 
 def _options(limits: Limits, shared_port: bool) -> list[tuple[str, int]]:

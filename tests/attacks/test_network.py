@@ -269,6 +269,16 @@ async def _resets(connection: Connection, count: int) -> AsyncIterator[http2.Fra
                 return
 
 
+@pytest.mark.parametrize("path", [b"/leanto.v1.PrivateCompute/Gen\x9c", b"\xff", b"/\xc3\x28/x"], ids=["at its end", "one byte", "in it"])
+def test_a_method_whose_name_is_no_text_does_not_end_the_server(path: bytes) -> None:
+    async def act(node: Node) -> None:
+        async with connected(node.address) as connection:
+            await connection.send(frame(HEADERS, call_headers(path), flags=END_HEADERS | END_STREAM, stream=1))
+            assert await ends(connection)
+
+    attack(act)
+
+
 def test_bytes_that_are_no_http2_end_the_connection_alone() -> None:
     async def act(node: Node) -> None:
         host, port = node.address.split(":")

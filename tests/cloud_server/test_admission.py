@@ -171,6 +171,28 @@ def test_one_that_gives_up_just_as_its_turn_comes_passes_it_on() -> None:
     asyncio.run(run())
 
 
+def test_one_that_gives_up_just_before_its_turn_comes_is_passed_over() -> None:
+    async def run() -> None:
+        admission, running, gate = admission_of(), list[str](), asyncio.Event()
+
+        async def first() -> None:
+            async with admission.admit():
+                await gate.wait()
+                second.cancel()  # the place is free in the same step
+
+        ending = asyncio.create_task(first())
+        await settle()
+        second = asyncio.create_task(hold(admission, running, "second", gate))
+        third = asyncio.create_task(hold(admission, running, "third", gate))
+        await settle()
+        gate.set()
+        await asyncio.gather(ending, third)
+        assert running == ["third"]
+        assert admission.present == 0
+
+    asyncio.run(run())
+
+
 def test_it_is_worn_after_so_many() -> None:
     async def run() -> None:
         admission, gate = admission_of(worn_after=2), asyncio.Event()

@@ -38,8 +38,10 @@ def reachable(canary: str) -> list[str]:
     raw, found = canary.encode(), []
     for holder in gc.get_objects():
         for held in gc.get_referents(holder):
-            texts = isinstance(held, str) and canary in held and held is not canary
-            if texts or (isinstance(held, bytes | bytearray) and raw in held and held is not raw):
+            kind = type(held)  # asking the object itself would wake lazy ones
+            if kind is str and canary in held and held is not canary:
+                found.append(type(holder).__name__)
+            elif kind in (bytes, bytearray) and raw in held and held is not raw:
                 found.append(type(holder).__name__)
     return found
 
