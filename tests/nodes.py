@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import Message
 from grpc import aio
 
 from leanto.remote import RemoteChunk, RemoteLeg, RemoteRequest, RemoteTarget
@@ -20,6 +22,9 @@ from leanto_cloud.development import DevelopmentAttester
 from leanto_cloud.engines.base import Capabilities, EngineRequest, EngineToken, Load
 from leanto_cloud.identity import Identity
 from leanto_cloud.server import Limits, Server
+from leanto_wire.claims import Claims
+from leanto_wire.keys import public_key
+from leanto_wire.seal import SUITE, Binding, Opener, seal_request
 from leanto_wire.v1 import private_compute_pb2_grpc as rpc
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, EvidenceResponse, SealedChunk, SealedRequest
 
@@ -91,14 +96,16 @@ async def running_node(
     lifetime_s: float = 3600.0,
     now_s: Callable[[], float] = time.time,
     model_id: str | None = None,
+    credentials: Any = None,
+    **more: Any,
 ) -> AsyncIterator[Node]:
     """A real server with the development attester."""
     engine = engine or EchoEngine()
     attester = DevelopmentAttester()
     named = model_id or engine.capabilities.model_id
     identity = Identity(attester, release_digest=RELEASE, model_id=named, lifetime_s=lifetime_s, now_s=now_s)
-    server = Server(engine, identity, limits=limits or Limits(drain_s=0.0))
-    await server.start()
+    server = Server(engine, identity, limits=limits or Limits(drain_s=0.0), **more)
+    await server.start(credentials)
     try:
         yield Node(server, identity, RemoteTarget(server.address, attester.root_base64))
     finally:
@@ -113,6 +120,16 @@ async def open_leg(target: RemoteTarget, **more: Any) -> AsyncIterator[RemoteLeg
         yield leg
     finally:
         await leg.close()
+
+
+def seal_by_hand(claims: Claims, message: bytes | Message) -> tuple[SealedRequest, Opener]:
+    """`message` as a client would send it, and what opens the answer."""
+    raw = message if isinstance(message, bytes) else message.SerializeToString()
+    sealed, opener = seal_request(raw, public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest))
+    request = SealedRequest(
+        suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
+    )
+    return request, opener
 
 
 async def collect(leg: RemoteLeg, request: RemoteRequest) -> list[RemoteChunk]:
@@ -173,19 +190,28 @@ async def lying_node(
 
 
 class NodeProcess:
-    """The real `leanto-cloud serve` in a process of its own, over an engine that a line of Python names (None: the real choice)."""
+    """The real `leanto-cloud serve` in a process of its own, over an engine that a line of Python names (None: the real choice).
+
+    Its home, its temporary files and its working folder lie in `folder`, beside what it prints: there is no other place it should know.
+    """
 
     def __init__(self, folder: Path, *arguments: str, engine: str | None = "EchoEngine()") -> None:
+        self._folder = folder
         self._ready = folder / "ready.json"
         self._errors = folder / "stderr.txt"
         self._output = folder / "stdout.txt"
-        code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from leanto_cloud import cli; from nodes import *\n"
+        code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        code += "from leanto_cloud import cli; import crashes; from nodes import *\n"
         if engine is not None:
             code += f"cli._load_engine = lambda options: {engine}\n"
         code += "sys.exit(cli.main(sys.argv[1:]))"
         command = [sys.executable, "-c", code, "serve", "--ready-file", str(self._ready), *arguments]
+        places = {name: folder / name.lower() for name in ("HOME", "TMPDIR", "CWD")}
+        for place in places.values():
+            place.mkdir(exist_ok=True)
+        environment = os.environ | {name: str(place) for name, place in places.items()}
         with self._errors.open("w") as errors, self._output.open("w") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=errors)
+            self.process = subprocess.Popen(command, stdout=output, stderr=errors, cwd=places["CWD"], env=environment)
 
     def __enter__(self) -> NodeProcess:
         return self
@@ -220,6 +246,10 @@ class NodeProcess:
     def written(self) -> str:
         """All that it wrote to stdout and stderr so far."""
         return self._output.read_text() + self._errors.read_text()
+
+    def files(self) -> dict[str, bytes]:
+        """Everything that lies where it could write, by name."""
+        return {str(path): path.read_bytes() for path in self._folder.rglob("*") if path.is_file()}
 
 
 class LeakyEngine(EchoEngine):

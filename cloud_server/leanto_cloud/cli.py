@@ -7,40 +7,43 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read by gRPC when it is first imported
-os.environ.pop("GRPC_TRACE", None)  # its traces would hold message bytes
-
-from leanto_cloud import redaction
+from leanto_cloud import hardening, redaction
 from leanto_cloud.errors import CloudError, ConfigurationError
+from leanto_cloud.supervisor import Link, Supervisor, hold_port
 
 if TYPE_CHECKING:
-    import grpc
-
+    from leanto_cloud.development import DevelopmentAttester
     from leanto_cloud.engines.base import Engine
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+    """Run the command and return its exit code. A node takes its process over: the standard streams are its own log's from then on."""
     options = _parser().parse_args(arguments)
-    _set_up_logging()
+    hardening.forget_telltales()
+    in_force = tuple(hardening.close_memory())
+    own = hardening.take_streams()
+    _set_up_logging(own)
+    return _told(own, lambda: _serve(options, own, in_force))
+
+
+def _told(own: TextIO, run: Callable[[], int]) -> int:
+    """The exit code of `run`; what went wrong is told in one line, and a fault by its place alone."""
     try:
-        return asyncio.run(_serve(options))
+        return run()
     except KeyboardInterrupt:
         return 0
     except ConfigurationError as error:
-        return _complain(str(error), 2)
+        return _complain(own, str(error), 2)
     except CloudError as error:
-        return _complain(str(error), 1)
+        return _complain(own, str(error), 1)
     except Exception as error:
-        return _complain(f"the node failed: {redaction.place(error)}", 1)
+        return _complain(own, f"the node failed: {redaction.place(error)}", 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,11 +57,16 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--development", action="store_true", help="use the development attester: proves possession of a key, nothing else")
     serve.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM certificate chain; needed beyond this machine")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its PEM private key")
+    serve.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="PEM authority: clients must show a certificate it signed")
+    serve.add_argument("--reflection", action="store_true", help="let anybody ask for the services' messages (--development does, too)")
     serve.add_argument("--ready-file", type=Path, metavar="FILE", help="write address, root and model here as JSON once serving")
     serve.add_argument("--suite", type=int, choices=(1, 2), default=1, help="1: AES-256-GCM; 2: ChaCha20-Poly1305 (default: 1)")
     serve.add_argument("--running", type=_count, default=2, metavar="N", help="generations at once (default: 2)")
     serve.add_argument("--waiting", type=_count, default=16, metavar="N", help="requests that may wait in line (default: 16)")
-    serve.add_argument("--drain", type=float, default=10.0, metavar="SECONDS", help="time for running answers to end (default: 10)")
+    serve.add_argument("--per-tenant", type=_count, metavar="N", help="generations at once for one client certificate (default: all)")
+    serve.add_argument("--recycle-after", type=_count, metavar="N", help="replace the worker process after N requests")
+    serve.add_argument("--recycle-every", type=_seconds, metavar="SECONDS", help="replace it after a time")
+    serve.add_argument("--drain", type=_seconds, default=10.0, metavar="SECONDS", help="time for running answers to end (default: 10)")
     return parser
 
 
@@ -74,32 +82,87 @@ def _count(text: str) -> int:
     return int(text)
 
 
-async def _serve(options: argparse.Namespace) -> int:
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError("a number of seconds")
+    return seconds
+
+
+def _serve(options: argparse.Namespace, own: TextIO, in_force: tuple[str, ...]) -> int:
     if not options.development:
         raise ConfigurationError("no attester: this node could prove nothing about itself; use --development to try it without hardware")
     from leanto_cloud.development import DevelopmentAttester
+
+    attester = DevelopmentAttester()  # before any worker, so that all of them have one root
+    if hardening.swaps():
+        redaction.log.warning("this machine swaps, and memory may reach its disk; turn swap off or encrypt it")
+    if options.recycle_after is None and options.recycle_every is None:
+        return asyncio.run(_serve_here(options, attester, own, in_force))
+    with hold_port(options.host, options.port) as held, _ReadyFile(options.ready_file) as ready:
+        options.port = held.getsockname()[1]
+
+        def work(link: Link) -> int:
+            return _told(own, lambda: asyncio.run(_serve_here(options, attester, own, in_force, link)))
+
+        return Supervisor(work, ready.write, own=own, drain_s=options.drain).run()
+
+
+async def _serve_here(
+    options: argparse.Namespace, attester: DevelopmentAttester, own: TextIO, in_force: tuple[str, ...], link: Link | None = None
+) -> int:
+    """Load the model and serve it in this process, a supervisor's worker where there is a `link`."""
     from leanto_cloud.identity import Identity
     from leanto_cloud.release import release_digest
     from leanto_cloud.server import Limits, Server
+    from leanto_cloud.tls import TlsFiles, server_credentials
 
     redaction.guard_loop(asyncio.get_running_loop())
+    credentials = server_credentials(TlsFiles(options.tls_certificate, options.tls_key, options.tls_client_ca), options.host)
     engine = _load_engine(options)
     model_id = engine.capabilities.model_id
-    attester = DevelopmentAttester()
     identity = Identity(attester, release_digest=release_digest(model_id), model_id=model_id, suite=options.suite)
-    limits = Limits(running=options.running, waiting=options.waiting, drain_s=options.drain)
-    server = Server(engine, identity, host=options.host, port=options.port, limits=limits)
+    limits = Limits(options.running, options.waiting, options.per_tenant, options.drain, worn_after=options.recycle_after)
+    server = Server(
+        engine,
+        identity,
+        host=options.host,
+        port=options.port,
+        limits=limits,
+        reflection=options.reflection or options.development,
+        shared_port=link is not None,
+    )
     try:
-        await server.start(_credentials(options))
+        await server.start(credentials)
         stop = _stop_on_signals()
-        ready = {"address": server.address, "development_root": attester.root_base64, "model_id": model_id, "pid": os.getpid()}
+        described = {"address": server.address, "development_root": attester.root_base64, "model_id": model_id, "pid": os.getpid()}
         redaction.log.info("serving %s on %s (development evidence)", model_id, server.address)
-        with _ReadyFile(options.ready_file, ready):
+        with _ReadyFile(None if link else options.ready_file) as ready:
+            ready.write(described)
+            in_force += tuple(hardening.forbid_writing(own))
+            redaction.log.info("in force: %s", ", ".join(in_force))
+            telling = None
+            if link is not None:
+                asyncio.get_running_loop().add_reader(link.socket, stop.set)  # a worker ends with its supervisor
+                telling = asyncio.create_task(_tell_when_worn(link, server.admission.worn, options.recycle_every))
+                link.ready(described)
             await server.serve_until(stop)
+            if telling is not None:
+                telling.cancel()
     finally:
         engine.close()
     redaction.log.info("drained")
     return 0
+
+
+async def _tell_when_worn(link: Link, worn: asyncio.Event, recycle_every_s: float | None) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(recycle_every_s):
+            await worn.wait()
+    link.worn()
 
 
 def _load_engine(options: argparse.Namespace) -> Engine:
@@ -114,23 +177,6 @@ def _load_engine(options: argparse.Namespace) -> Engine:
     return TransformersEngine.load_model(options.model, capacity=options.running)
 
 
-def _credentials(options: argparse.Namespace) -> grpc.ServerCredentials | None:
-    """TLS as asked for. Raises ConfigurationError for half of it, and for plaintext beyond this machine."""
-    import grpc
-
-    certificate, key = options.tls_certificate, options.tls_key
-    if certificate is None and key is None:
-        if options.host not in LOOPBACK:
-            raise ConfigurationError(f"--host {options.host} is beyond this machine: give --tls-certificate and --tls-key")
-        return None
-    if certificate is None or key is None:
-        raise ConfigurationError("--tls-certificate and --tls-key go together")
-    try:
-        return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {error.filename}: {error.strerror}") from None
-
-
 def _stop_on_signals() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -140,18 +186,22 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 class _ReadyFile:
-    """A file that exists, whole, exactly while the node serves."""
+    """A file that is there, whole, from `write` until the node has ended."""
 
-    def __init__(self, path: Path | None, content: dict[str, object]) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._content = content
+        self._pid = os.getpid()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _ReadyFile:
+        return self
+
+    def write(self, content: dict[str, object]) -> None:
+        """Say how the node is reached. Raises ConfigurationError."""
         if self._path is None:
             return
         try:
             with tempfile.NamedTemporaryFile("w", dir=self._path.parent, prefix=".ready-", delete=False) as file:
-                json.dump(self._content, file)
+                json.dump({**content, "pid": self._pid}, file)
             os.replace(file.name, self._path)
         except OSError as error:
             raise ConfigurationError(f"cannot write the ready file {self._path}: {error.strerror}") from None
@@ -161,16 +211,16 @@ class _ReadyFile:
             self._path.unlink(missing_ok=True)
 
 
-def _set_up_logging() -> None:
+def _set_up_logging(own: TextIO) -> None:
     import logging
 
     redaction.install()
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(own)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     redaction.log.setLevel(logging.INFO)
 
 
-def _complain(message: str, code: int) -> int:
-    print(f"leanto-cloud: {' '.join(message.split())}", file=sys.stderr)
+def _complain(own: TextIO, message: str, code: int) -> int:
+    print(f"leanto-cloud: {' '.join(message.split())}", file=own)
     return code

@@ -1,13 +1,14 @@
 """The outermost interceptor: whatever happens inside, a caller reads one of the constant status texts and nothing else.
 
-gRPC would otherwise put an exception's message into the status, and its traceback into the log. Knows nothing of the services
-it guards.
+gRPC would otherwise put an exception's message into the status, and its traceback into the log, and would wait for a slow sender
+or a slow reader for ever. Knows nothing of the services it guards.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -24,10 +25,25 @@ R = TypeVar("R")
 _UNREADABLE: Final = object()
 
 Context = aio.ServicerContext[Any, Any]
+Inner = Callable[[Any, Context], AsyncGenerator[Any] | Awaitable[None]]
+
+RECEIVE_S = 10.0
+STALL_S = 30.0
+MOST = 512
 
 
 class Guard(aio.ServerInterceptor):
-    """Wraps every handler of the server."""
+    """Wraps every handler of the server, and serves `most` calls at once.
+
+    A request has `receive_s` to come whole; each response, and the status, has `stall_s` to be taken. gRPC's own limit would go on counting
+    calls whose caller takes nothing, as long as the connection lives.
+    """
+
+    def __init__(self, *, most: int = MOST, receive_s: float = RECEIVE_S, stall_s: float = STALL_S) -> None:
+        self._most = most
+        self._receive_s = receive_s
+        self._stall_s = stall_s
+        self._present = 0
 
     async def intercept_service(
         self,
@@ -39,10 +55,66 @@ class Guard(aio.ServerInterceptor):
         if handler is None or handler.request_streaming:  # reflection alone streams requests, and sees no sealed byte
             unguarded: grpc.RpcMethodHandler[Q, R] | None = handler
             return unguarded
+        responses = handler.unary_stream if handler.response_streaming else _one_response(handler.unary_unary)
         read, write = _readable(handler.request_deserializer), handler.response_serializer
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(_guard_stream(handler.unary_stream), read, write)
-        return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary), read, write)
+        return grpc.stream_stream_rpc_method_handler(self._guarded(responses), read, write)  # so that the reading is ours to time
+
+    def _guarded(self, inner: Inner) -> Callable[[Any, Context], Awaitable[None]]:
+        async def guarded(_: Any, context: Context) -> None:
+            self._present += 1
+            try:
+                refusal = await self._refusal_of(inner, context)
+                if refusal is not None:
+                    await self._refuse(context, refusal)
+            finally:
+                self._present -= 1
+
+        return guarded
+
+    async def _refusal_of(self, inner: Inner, context: Context) -> Refusal | None:
+        """Serve, and say what there is to refuse. gRPC keeps what is raised to it, so nothing of the request may hang on that."""
+        if self._present > self._most:
+            return Refusal.BUSY
+        try:
+            await self._serve(inner, context)
+        except aio.AbortError:
+            raise
+        except Exception as error:
+            return _refusal(error)
+        return None
+
+    async def _serve(self, inner: Inner, context: Context) -> None:
+        work = inner(await self._receive(context), context)
+        if isinstance(work, Awaitable):  # it writes its responses itself, as health's Watch does
+            await work
+            return
+        async with aclosing(work) as responses:
+            async for response in responses:
+                await self._send(response, context)
+
+    async def _receive(self, context: Context) -> Any:
+        async with asyncio.timeout(self._receive_s):
+            request = await context.read()
+        if request is _UNREADABLE or request is aio.EOF:
+            raise Refused(Refusal.MALFORMED)
+        return request
+
+    async def _refuse(self, context: Context, refusal: Refusal) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._stall_s):
+                await context.abort(grpc.StatusCode[refusal.code], refusal.text)
+        raise asyncio.CancelledError  # whoever takes not even that is left alone
+
+    async def _send(self, response: Any, context: Context) -> None:
+        async with asyncio.timeout(self._stall_s):
+            await context.write(response)
+
+
+def _one_response(inner: Callable[[Any, Context], Awaitable[Any]]) -> Inner:
+    async def responses(request: Any, context: Context) -> AsyncGenerator[Any]:
+        yield await inner(request, context)
+
+    return responses
 
 
 def _readable(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -55,36 +127,6 @@ def _readable(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return read
 
 
-def _guard_unary(inner: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
-    async def guarded(request: Any, context: Context) -> Any:
-        refusal = Refusal.MALFORMED
-        if request is not _UNREADABLE:
-            try:
-                return await inner(request, context)
-            except Exception as error:
-                refusal = _refusal(error)
-        return await _end(context, refusal)
-
-    return guarded
-
-
-def _guard_stream(inner: Callable[[Any, Context], Any]) -> Callable[[Any, Context], AsyncIterator[Any]]:
-    async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
-        refusal: Refusal | None = Refusal.MALFORMED
-        if request is not _UNREADABLE:
-            refusal = None
-            try:
-                async with aclosing(inner(request, context)) as responses:
-                    async for response in responses:
-                        yield response
-            except Exception as error:
-                refusal = _refusal(error)
-        if refusal is not None:
-            await _end(context, refusal)
-
-    return guarded
-
-
 def _refusal(error: Exception) -> Refusal:
     if isinstance(error, Refused):
         return error.refusal
@@ -92,7 +134,3 @@ def _refusal(error: Exception) -> Refusal:
         return Refusal.TOO_SLOW
     log.error("a call failed: %s", place(error))
     return Refusal.INTERNAL
-
-
-async def _end(context: Context, refusal: Refusal) -> None:
-    await context.abort(grpc.StatusCode[refusal.code], refusal.text)

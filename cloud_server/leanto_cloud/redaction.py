@@ -1,4 +1,4 @@
-"""Keeps prompts and answers out of everything the process writes: log records, warnings, uncaught exceptions, core dumps.
+"""Keeps prompts and answers out of everything the process writes: log records, warnings, uncaught exceptions.
 
 Only the node's own log lines pass, and they hold no text but their own: whatever another library or an exception says is
 withheld. Knows nothing of requests.
@@ -7,10 +7,8 @@ withheld. Knows nothing of requests.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
 import logging
-import resource
 import sys
 import threading
 import traceback
@@ -50,8 +48,6 @@ def install() -> None:
     threading.excepthook = lambda event: log.error("uncaught in a thread: %s", event.exc_type.__name__)
     sys.unraisablehook = lambda event: log.error("unraisable: %s", event.exc_type.__name__)
     faulthandler.disable()
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def guard_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -18,6 +18,7 @@ from leanto_cloud.admission import Admission
 from leanto_cloud.engines.base import Engine
 from leanto_cloud.errors import Refused, RequestError
 from leanto_cloud.identity import Identity
+from leanto_cloud.tenant import Tenant, certificate_name
 from leanto_wire.status import Refusal
 from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, EvidenceResponse, SealedChunk, SealedRequest
@@ -31,10 +32,19 @@ MAX_GENERATION_S = 300.0
 class PrivateCompute(PrivateComputeServicer):
     """The service, over one engine and one identity."""
 
-    def __init__(self, engine: Engine, identity: Identity, admission: Admission, *, limit_s: float = MAX_GENERATION_S) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        identity: Identity,
+        admission: Admission,
+        *,
+        tenant: Tenant = certificate_name,
+        limit_s: float = MAX_GENERATION_S,
+    ) -> None:
         self._engine = engine
         self._identity = identity
         self._admission = admission
+        self._tenant = tenant
         self._limit_s = limit_s
         self._clock = cadence.Clock()
 
@@ -44,10 +54,11 @@ class PrivateCompute(PrivateComputeServicer):
 
     async def Generate(self, request: SealedRequest, context: Context) -> AsyncGenerator[SealedChunk]:
         """One sealed answer. A caller that cancels, or whose deadline passes, stops the engine."""
-        async with asyncio.timeout(self._limit_s), self._admission.admit():
+        async with self._admission.admit(self._tenant(context)):
             message, sealer = self._identity.open(request)
             asked = _parse(message)
-            async with aclosing(cadence.sealed(self._respond(asked), sealer, asked, self._clock)) as chunks:
+            paced = cadence.sealed(self._respond(asked), sealer, asked, self._clock)
+            async with aclosing(_within(self._limit_s, paced)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
@@ -71,6 +82,20 @@ class PrivateCompute(PrivateComputeServicer):
                 if request.stream:
                     yield answer.chunk(token)
         yield answer.complete()
+
+
+async def _within(limit_s: float, chunks: AsyncGenerator[SealedChunk]) -> AsyncGenerator[SealedChunk]:
+    """`chunks` until the time is up, the reader's included. Raises TimeoutError."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + limit_s
+    async with aclosing(chunks):
+        while loop.time() < until:
+            async with asyncio.timeout_at(until):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+    raise TimeoutError
 
 
 def _parse(message: bytes) -> GenerateRequest:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from leanto.breaker import Breaker
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, EvidenceRefused, Fault, ProtocolFault, TargetError
+from leanto.hedging import hedged
 from leanto.request import Ask
 
 if TYPE_CHECKING:
@@ -27,12 +29,20 @@ PaddingLevel = Literal["blocks", "buckets", "constant"]
 __all__ = ["RemoteCall", "RemoteChunk", "RemoteLeg", "RemoteRequest", "RemoteTarget", "Tls"]
 
 
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS to the node. `root_certificates` is a PEM file (None: gRPC's own roots); `server_name` replaces the one in the address."""
+    """TLS to the node. `root_certificates` is a PEM file (None: gRPC's own roots); `server_name` replaces the one in the address.
+
+    `client_certificate` and `client_key` (PEM files) show a node with mutual TLS who asks.
+    """
 
     root_certificates: str | Path | None = None
     server_name: str | None = None
+    client_certificate: str | Path | None = None
+    client_key: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +64,16 @@ class RemoteTarget:
     """Where a node is and what it must prove.
 
     `address` is host:port. `development_root` (base64, from the node's ready file) names the one root whose development
-    evidence is accepted. Without `tls` only loopback addresses are used. `padding` "constant" paces answers: a frame every
-    `cadence_ms`, and a multiple of `cadence_frames` of them. `suites` are the numbers that the node may serve.
+    evidence is accepted. Without `tls` only loopback addresses are used. With `hedge_after_s`, an answer that has not begun by
+    then is asked for once more over another connection, and the first to begin is taken: for nodes behind one balanced address.
+    `padding` "constant" paces answers: a frame every `cadence_ms`, and a multiple of `cadence_frames` of them. `suites` are the
+    numbers that the node may serve.
     """
 
     address: str
     development_root: str | None = None
     tls: Tls | None = None
+    hedge_after_s: float | None = None
     padding: PaddingLevel = "blocks"
     cadence_ms: int = 50
     cadence_frames: int = 32
@@ -144,18 +157,21 @@ class RemoteLeg:
         self._target = target
         self._clock = clock or Clock()
         self._breaker = Breaker(self._clock)
-        self._session: SealedSession | None = None
+        self._sessions: dict[int, SealedSession] = {}  # the second is for hedging
+        self._answering = 0
 
     @property
     def model_id(self) -> str | None:
         """name@build_hash of the model that the node's verified evidence names; None before the first call."""
-        claims = self._session.claims if self._session else None
+        session = self._sessions.get(self._answering)
+        claims = session.claims if session else None
         return claims.model_id if claims else None
 
     @property
     def rtt_ms(self) -> float | None:
         """Time to the node and back, as its evidence took it lately; None before the first call."""
-        return self._session.rtt_ms if self._session else None
+        session = self._sessions.get(self._answering)
+        return session.rtt_ms if session else None
 
     def generate(self, request: RemoteRequest) -> RemoteCall:
         """Start a call. Everything that can fail fails with the first chunk.
@@ -171,9 +187,9 @@ class RemoteLeg:
         return await self._open_session().verified(until, Meter())
 
     async def close(self) -> None:
-        """Close the channel."""
-        session, self._session = self._session, None
-        if session is not None:
+        """Close the channels."""
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
 
     async def _guarded(self, request: RemoteRequest, meter: Meter) -> AsyncGenerator[RemoteChunk, None]:
@@ -182,7 +198,7 @@ class RemoteLeg:
             raise CloudUnavailable(f"{self._target.address} failed repeatedly; next try in {wait_s:.0f} s", retryable=True)
         until = self._clock.monotonic() + request.timeout_s
         try:
-            async with aclosing(self._open_session().generate(request, until, meter)) as chunks:
+            async with aclosing(self._ask(request, until, meter)) as chunks:
                 async for chunk in chunks:
                     if chunk.finish_reason is not None:
                         self._breaker.succeeded()
@@ -196,20 +212,32 @@ class RemoteLeg:
                 self._breaker.failed()
             raise
 
-    def _open_session(self) -> SealedSession:
-        if self._session is None:
+    def _ask(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[RemoteChunk, None]:
+        """The answer over one connection, or over the faster of two. Each seals for itself; the meter counts both."""
+
+        async def over(place: int) -> AsyncGenerator[RemoteChunk, None]:
+            async with aclosing(self._open_session(place).generate(request, until, meter)) as chunks:
+                async for chunk in chunks:
+                    self._answering = place
+                    yield chunk
+
+        after_s = self._target.hedge_after_s
+        return over(0) if after_s is None else hedged(over, after_s)
+
+    def _open_session(self, place: int = 0) -> SealedSession:
+        if place not in self._sessions:
             from leanto.sealed_session import SealedSession
 
-            self._session = SealedSession(self._target, self._dial, self._clock)
-        return self._session
+            self._sessions[place] = SealedSession(self._target, self._dial, self._clock)
+        return self._sessions[place]
 
 
 def dial_target(target: RemoteTarget) -> str:
     """The gRPC name of `target`. Raises TargetError for anything but host:port, and for plaintext beyond this machine."""
-    host, _, port = target.address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or any(char in host for char in "/?#@% "):
+    parts = _ADDRESS.fullmatch(target.address)
+    if parts is None or not 0 < int(parts["port"]) < 65536:
         raise TargetError(f"the cloud address {target.address!r} is not host:port")
+    host, port = parts["v6"] or parts["host"], parts["port"]
     name = "127.0.0.1" if host == "localhost" else host  # no resolver decides what this machine is
     try:
         address = ipaddress.ip_address(name)

@@ -21,7 +21,7 @@ from grpc import StatusCode, aio
 
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, DeadlineExceeded, EvidenceRefused, Fault, PromptRefused, ProtocolFault, TargetError
-from leanto.remote import Meter, RemoteChunk, RemoteRequest, RemoteTarget
+from leanto.remote import Meter, RemoteChunk, RemoteRequest, RemoteTarget, Tls
 from leanto_wire.claims import Claims
 from leanto_wire.development import DevelopmentPolicy
 from leanto_wire.errors import EvidenceError, SealError
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EVIDENCE_TIMEOUT_S = 5.0
-ATTEMPTS = 2
+ATTEMPTS = 3
 RTT_WEIGHT = 0.5  # of the newest; evidence is fetched seldom
 _PREFIX_BYTES = 5  # gRPC's, before each message
 
@@ -65,7 +65,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone
 )
-_TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION)
+_TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION, StatusCode.CANCELLED)  # CANCELLED by a node that drains
 
 
 class SealedSession:
@@ -312,12 +312,19 @@ def _open_channel(target: RemoteTarget, dial: str) -> aio.Channel:
     tls = target.tls
     if tls is None:
         return aio.insecure_channel(dial, options=_OPTIONS)
-    try:
-        roots = None if tls.root_certificates is None else Path(tls.root_certificates).read_bytes()
-    except OSError as error:
-        raise TargetError(f"cannot read the root certificates {tls.root_certificates}: {error.strerror}") from None
     named = [] if tls.server_name is None else [("grpc.ssl_target_name_override", tls.server_name)]
-    return aio.secure_channel(dial, grpc.ssl_channel_credentials(roots), options=[*_OPTIONS, *named])
+    return aio.secure_channel(dial, _credentials(tls), options=[*_OPTIONS, *named])
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    if (tls.client_certificate is None) is not (tls.client_key is None):
+        raise TargetError("a client certificate and its key go together; give both or neither")
+    files = (tls.root_certificates, tls.client_key, tls.client_certificate)
+    try:
+        roots, key, certificate = (None if file is None else Path(file).read_bytes() for file in files)
+    except OSError as error:
+        raise TargetError(f"cannot read the TLS file {error.filename}: {error.strerror}") from None
+    return grpc.ssl_channel_credentials(roots, key, certificate)
 
 
 def _broken_protocol(address: str) -> Fault:

@@ -25,17 +25,18 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
     """The target to dial; TLS for every address but a loopback one. Raises TargetError if it cannot be used."""
     if cloud is None:
         return None
-    plain = cloud.tls_root_certificates is None and _is_loopback(cloud.address)
-    log = ReleaseLog(**asdict(cloud.log)) if cloud.log else None
+    files = {name: getattr(cloud, f"tls_{name}") for name in ("root_certificates", "client_certificate", "client_key")}
+    plain = not any(files.values()) and _is_loopback(cloud.address)
     target = RemoteTarget(
         cloud.address,
         cloud.development_root,
-        None if plain else Tls(cloud.tls_root_certificates),
+        None if plain else Tls(**files),
+        hedge_after_s=None if cloud.hedge_after_ms is None else cloud.hedge_after_ms / 1000,
         padding=cloud.padding,
         cadence_ms=cloud.cadence_ms,
         cadence_frames=cloud.cadence_frames,
         suites=cloud.suites,
-        log=log,
+        log=ReleaseLog(**asdict(cloud.log)) if cloud.log else None,
     )
     dial_target(target)
     return target

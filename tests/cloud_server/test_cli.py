@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import json
 import signal
 import socket
@@ -12,11 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 import leanto_edge
+from certificates import Authority
 from leanto.errors import CloudUnavailable, LeantoError
 from leanto.remote import RemoteChunk, RemoteRequest, RemoteTarget, Tls
 from leanto_cloud.cli import main
@@ -107,38 +103,16 @@ def test_without_a_model_it_serves_the_embedded_one_which_makes_calls(tmp_path: 
     assert set(call) == {"intent", "slots"}
 
 
-def write_certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node.invalid")])
-    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    key_file, certificate_file = folder / "key.pem", folder / "certificate.pem"
-    no_password = serialization.NoEncryption()
-    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_password))
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return certificate_file, key_file
-
-
 def test_tls_reaches_the_node_and_plaintext_does_not(tmp_path: Path) -> None:
-    certificate, key = write_certificate(tmp_path)
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("node", "127.0.0.1")
     with NodeProcess(tmp_path, "--development", "--tls-certificate", str(certificate), "--tls-key", str(key)) as node:
         plain = node.target()
-        assert asyncio.run(ask(replace(plain, tls=Tls(certificate)))) == " red green red"
+        assert asyncio.run(ask(replace(plain, tls=Tls(authority.file)))) == " red green red"
         with pytest.raises(CloudUnavailable):
             asyncio.run(ask(plain))
         with pytest.raises(CloudUnavailable):
-            asyncio.run(ask(replace(plain, tls=Tls(certificate, server_name="other.invalid"))))
+            asyncio.run(ask(replace(plain, tls=Tls(authority.file, server_name="other.invalid"))))
 
 
 def failing(tmp_path: Path, *arguments: str, code: int = 2, engine: str | None = "EchoEngine()") -> str:

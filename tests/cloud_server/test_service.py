@@ -16,13 +16,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from leanto.errors import CloudUnavailable
 from leanto.remote import RemoteRequest
+from leanto_cloud.errors import CloudError
 from leanto_cloud.server import SERVICE, Limits
-from leanto_wire.keys import public_key
-from leanto_wire.seal import SUITE, Binding, seal_request
 from leanto_wire.v1.inference_pb2 import TASK_TEXT, GenerateError, GenerateRequest, GenerateResponse, SamplingParams, TokenizedInput
-from leanto_wire.v1.private_compute_pb2 import SealedRequest
 from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
-from nodes import MODEL_ID, EchoEngine, Node, collect, open_leg, running_node, text_of
+from nodes import MODEL_ID, EchoEngine, Node, collect, open_leg, running_node, seal_by_hand, text_of
 
 REQUEST = RemoteRequest("red green blue", max_tokens=4, timeout_s=20)
 TEXT = GenerateRequest(text="red green blue", task=TASK_TEXT, sampling_params=SamplingParams(max_tokens=2, logprobs=0))
@@ -38,10 +36,7 @@ async def ask(node: Node, message: bytes) -> list[GenerateResponse]:
     """The opened responses to `message`, sealed by hand."""
     async with open_leg(node.target) as leg, stub_of(node) as stub:
         claims = await leg.evidence()
-        sealed, opener = seal_request(message, public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest))
-        outer = SealedRequest(
-            suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
-        )
+        outer, opener = seal_by_hand(claims, message)
         call = stub.Generate(outer, timeout=20)
         responses = [GenerateResponse.FromString(opener.open(chunk.ciphertext, final=chunk.final)) async for chunk in call]
         opener.close()
@@ -104,7 +99,7 @@ def test_an_engine_without_logprobs_says_so() -> None:
 
 def test_health_and_reflection_answer() -> None:
     async def run() -> None:
-        async with running_node() as node, aio.insecure_channel(node.address) as channel:
+        async with running_node(reflection=True) as node, aio.insecure_channel(node.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             for service in ("", SERVICE):
                 assert (await health.Check(health_pb2.HealthCheckRequest(service=service))).status == health_pb2.HealthCheckResponse.SERVING
@@ -172,3 +167,70 @@ def test_two_requests_run_at_once_and_do_not_mix() -> None:
             assert [text_of(chunks) for chunks in answers] == [f" w{i}" * 4 for i in range(6)]
 
     asyncio.run(run())
+
+
+def test_a_grpc_that_ends_by_itself_ends_the_node() -> None:
+    async def run() -> None:
+        async with running_node() as node:
+            serving = asyncio.create_task(node.server.serve_until(asyncio.Event()))
+            await asyncio.sleep(0)
+            await node.server._server.stop(0)
+            with pytest.raises(CloudError, match="by itself"):
+                await asyncio.wait_for(serving, 20)
+
+    asyncio.run(run())
+
+
+def test_health_is_watched_and_says_when_the_node_drains() -> None:
+    async def run() -> list[int]:
+        async with running_node(limits=Limits(drain_s=0.5)) as node, aio.insecure_channel(node.address) as channel:
+            watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+            first = await watching.read()
+            stopping = asyncio.create_task(node.server.stop())
+            second = await watching.read()
+            watching.cancel()
+            await stopping
+            return [first.status, second.status]
+
+    assert asyncio.run(run()) == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
+
+
+def test_reflection_is_off_unless_asked_for() -> None:
+    async def run() -> None:
+        async with running_node() as node, aio.insecure_channel(node.address) as channel:
+            call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+                iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+            )
+            with pytest.raises(aio.AioRpcError):
+                await call.read()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("engine", [EchoEngine(gate=asyncio.Event()), EchoEngine()], ids=["a slow engine", "a slow reader"])
+def test_an_answer_that_takes_too_long_is_ended(engine: EchoEngine) -> None:
+    message = changed(stream=True, sampling_params=SamplingParams(max_tokens=10_000_000))
+
+    async def run() -> grpc.StatusCode:
+        async with running_node(engine, limits=Limits(answer_s=0.2, drain_s=0.0)) as node:
+            with pytest.raises(aio.AioRpcError) as caught:
+                await ask(node, message)
+            await asyncio.wait_for(engine.stopped.wait(), 20)
+            assert node.server.admission.present == 0
+            return caught.value.code()
+
+    assert asyncio.run(run()) is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_request_that_waits_too_long_is_ended() -> None:
+    engine = EchoEngine(gate=asyncio.Event())
+
+    async def run() -> None:
+        async with running_node(engine, limits=Limits(running=1, answer_s=0.2, drain_s=0.0)) as node:
+            done = await asyncio.gather(*(ask(node, TEXT.SerializeToString()) for _ in range(3)), return_exceptions=True)
+            assert {error.code() for error in done if isinstance(error, aio.AioRpcError)} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+            assert len(done) == 3
+            assert node.server.admission.present == 0
+
+    asyncio.run(run())
+    assert len(engine.requests) <= 2

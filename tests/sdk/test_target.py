@@ -23,6 +23,16 @@ def test_given_roots_mean_tls_even_on_loopback() -> None:
     assert target == RemoteTarget("127.0.0.1:1", None, Tls("roots.pem"))
 
 
+def test_a_client_certificate_means_tls_even_on_loopback() -> None:
+    target = remote_target(CloudTarget("127.0.0.1:1", tls_client_certificate="me.pem", tls_client_key="me.key"))
+    assert target == RemoteTarget("127.0.0.1:1", None, Tls(client_certificate="me.pem", client_key="me.key"))
+
+
+def test_the_delay_of_a_hedge_goes_along_in_seconds() -> None:
+    target = remote_target(CloudTarget("127.0.0.1:1", hedge_after_ms=250))
+    assert target == RemoteTarget("127.0.0.1:1", hedge_after_s=0.25)
+
+
 def test_a_cloud_given_in_code_comes_before_the_policys() -> None:
     leg, configured = FakeCloud([]), CloudTarget("127.0.0.1:1")
     assert choose_cloud(leg, configured) is leg

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import leanto_edge
 from leanto_cloud.engines.base import Capabilities, EngineRequest, EngineToken, Load
+from leanto_cloud.engines.caches import forget_words
 from leanto_cloud.engines.threads import Emitter, Threads
 from leanto_cloud.errors import ConfigurationError, InvalidRequest, UnsupportedRequest
 from leanto_edge import EdgeError, GenerationRequest, PromptError, SamplingParams
@@ -24,6 +25,7 @@ class NativeEngine:
         self.capabilities = Capabilities(f"{info.name}@{info.build_hash}", frozenset(info.tasks), True, info.context_length)
         self._edge = edge
         self._threads = Threads(capacity)
+        forget_words(edge.tokenizer.raw)
 
     @classmethod
     def load_model(cls, path: Path | None, *, capacity: int) -> NativeEngine:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leanto_cloud.engines.base import Capabilities, EngineRequest, EngineToken, FinishReason, Load
+from leanto_cloud.engines.caches import forget_words
 from leanto_cloud.engines.text import TextStream
 from leanto_cloud.engines.threads import Emitter, Threads
 from leanto_cloud.errors import ConfigurationError, InvalidRequest, UnsupportedRequest
@@ -32,6 +33,8 @@ class TransformersEngine:
         self._model = model
         self._tokenizer = tokenizer
         self._threads = Threads(capacity)
+        if tokenizer.is_fast:
+            forget_words(tokenizer.backend_tokenizer)
         self._eos_ids = _eos_ids(model)
         context_length = int(getattr(model.config, "max_position_embeddings", 2048))
         self.capabilities = Capabilities(model_id, frozenset({"text"}), True, context_length)

@@ -59,6 +59,11 @@ class CloudTarget:
     model: str | None = option(None, text, "the model that answers there, to which certificates are bound")
     usd_per_million_prompt_tokens: float = option(0.0, number(0, 1e6), "price of what it reads")
     usd_per_million_answer_tokens: float = option(0.0, number(0, 1e6), "price of what it writes")
+    tls_client_certificate: str | None = option(None, text, "PEM certificate that this client shows a node with mutual TLS")
+    tls_client_key: str | None = option(None, text, "its PEM private key")
+    hedge_after_ms: int | None = option(
+        None, word_or("off", integer(1, 600_000), None), "an answer that has not begun by then is asked for over a second connection too"
+    )
     padding: Literal["blocks", "buckets", "constant"] = option(
         "blocks", choice("blocks", "buckets", "constant"), "what sizes and times may tell whoever watches the line; docs/wire.md, Frames"
     )
