@@ -39,9 +39,7 @@ def reachable(canary: str) -> list[str]:
     for holder in gc.get_objects():
         for held in gc.get_referents(holder):
             kind = type(held)  # asking the object itself would wake lazy ones
-            if kind is str and canary in held and held is not canary:
-                found.append(type(holder).__name__)
-            elif kind in (bytes, bytearray) and raw in held and held is not raw:
+            if (kind is str and canary in held and held is not canary) or (kind in (bytes, bytearray) and raw in held and held is not raw):
                 found.append(type(holder).__name__)
     return found
 
