@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from leanto import Clock, LeantoError
+from leanto.energy import EnergySource
 from leanto.remote import RemoteChunk, RemoteRequest
 from leanto_edge import GenerationRequest, ModelInfo, Token
 
@@ -164,6 +165,8 @@ class FakeClock:
 @dataclass
 class FakeMeter:
     """Spends `step_j` between two readings; None cannot read."""
+
+    source: ClassVar[EnergySource] = "rapl"
 
     step_j: float | None = 0.5
     readings: list[float] = field(default_factory=list)

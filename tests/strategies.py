@@ -25,6 +25,12 @@ snapshots = st.builds(
     temperature_c=st.none() | st.floats(-60, 200),
     link=st.sampled_from(["up", "down", "unknown"]),
     taken_at=st.floats(0, 1e10),
+    battery_power_w=st.none() | st.floats(0, 200),
+    memory_pressure=st.none() | st.floats(0, 1),
+    throttled=st.none() | st.booleans(),
+    metered=st.none() | st.booleans(),
+    rtt_ms=st.none() | st.floats(0, 10_000),
+    strained=st.sets(st.sampled_from(["battery_percent", "temperature_c", "cpu_load", "memory_pressure", "rtt_ms"])).map(tuple),
 )
 
 thresholds = st.just("artifact") | st.floats(0, 1)
@@ -43,6 +49,9 @@ policies = st.builds(
         battery_floor_percent=st.floats(0, 100),
         max_temperature_c=st.floats(0, 150),
         max_cpu_load=st.none() | st.floats(0, 100),
+        max_memory_pressure=st.none() | st.floats(0, 1),
+        max_rtt_ms=st.none() | st.floats(0, 10_000),
+        metered_link=st.sampled_from(["use", "spare"]),
         cloud_bytes_per_session=st.none() | st.integers(0, 10_000),
         cloud_bytes_per_day=st.none() | st.integers(0, 10_000),
         cloud_calls_per_day=st.none() | st.integers(0, 200),
@@ -63,6 +72,7 @@ policies = st.builds(
         window=st.integers(1, 6),
         resume=st.sampled_from(["prefix", "restart"]),
         max_switches=st.integers(0, 3),
+        sticky_turns=st.integers(0, 5),
     ),
     offline=st.builds(Offline, st.sampled_from(["local_best_effort", "fail"])),
 )
@@ -77,6 +87,8 @@ facts = st.builds(
     cloud_configured=st.booleans(),
     edge_fit=st.booleans(),
     prompt_score=st.none() | st.floats(0, 1),
+    turns_since_cloud=st.none() | st.integers(1, 20),
+    expected_local_ms=st.none() | st.floats(0, 1e6),
 )
 
 spendings = st.builds(

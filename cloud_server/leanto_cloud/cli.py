@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="PEM authority: clients must show a certificate it signed")
     serve.add_argument("--reflection", action="store_true", help="let anybody ask for the services' messages (--development does, too)")
     serve.add_argument("--ready-file", type=Path, metavar="FILE", help="write address, root and model here as JSON once serving")
+    serve.add_argument("--suite", type=int, choices=(1, 2), default=1, help="1: AES-256-GCM; 2: ChaCha20-Poly1305 (default: 1)")
     serve.add_argument("--running", type=_count, default=2, metavar="N", help="generations at once (default: 2)")
     serve.add_argument("--waiting", type=_count, default=16, metavar="N", help="requests that may wait in line (default: 16)")
     serve.add_argument("--per-tenant", type=_count, metavar="N", help="generations at once for one client certificate (default: all)")
@@ -123,7 +124,7 @@ async def _serve_here(
     credentials = server_credentials(TlsFiles(options.tls_certificate, options.tls_key, options.tls_client_ca), options.host)
     engine = _load_engine(options)
     model_id = engine.capabilities.model_id
-    identity = Identity(attester, release_digest=release_digest(model_id), model_id=model_id)
+    identity = Identity(attester, release_digest=release_digest(model_id), model_id=model_id, suite=options.suite)
     limits = Limits(options.running, options.waiting, options.per_tenant, options.drain, worn_after=options.recycle_after)
     server = Server(
         engine,

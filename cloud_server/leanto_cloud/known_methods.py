@@ -25,7 +25,7 @@ class _KnownMethods(cygrpc.AioServer):  # type: ignore[misc]
             await self._request_call()  # dropped at once, which cancels it
 
 
-class _Server(_server.Server):  # type: ignore[misc]
+class _Server(_server.Server):
     def __init__(self, interceptors: Sequence[aio.ServerInterceptor], options: Sequence[tuple[str, int]]) -> None:
         self._loop = cygrpc.get_working_loop()
         self._server = _KnownMethods(self._loop, None, (), tuple(interceptors), tuple(options), None)
@@ -33,5 +33,6 @@ class _Server(_server.Server):  # type: ignore[misc]
 
 def server(interceptors: Sequence[aio.ServerInterceptor], options: Sequence[tuple[str, int]]) -> aio.Server:
     """Like `grpc.aio.server`."""
-    made: aio.Server = _Server(interceptors, options)
-    return made
+    made: Any = _Server(interceptors, options)
+    server: aio.Server = made
+    return server

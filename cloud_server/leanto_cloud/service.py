@@ -13,13 +13,12 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from leanto_cloud import messages
+from leanto_cloud import cadence, messages
 from leanto_cloud.admission import Admission
 from leanto_cloud.engines.base import Engine
 from leanto_cloud.errors import Refused, RequestError
 from leanto_cloud.identity import Identity
 from leanto_cloud.tenant import Tenant, certificate_name
-from leanto_wire.seal import Sealer
 from leanto_wire.status import Refusal
 from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, EvidenceResponse, SealedChunk, SealedRequest
@@ -47,6 +46,7 @@ class PrivateCompute(PrivateComputeServicer):
         self._admission = admission
         self._tenant = tenant
         self._limit_s = limit_s
+        self._clock = cadence.Clock()
 
     async def GetEvidence(self, request: EvidenceRequest, context: Context) -> EvidenceResponse:
         """Evidence for the current key, bound to the caller's nonce."""
@@ -56,14 +56,16 @@ class PrivateCompute(PrivateComputeServicer):
         """One sealed answer. A caller that cancels, or whose deadline passes, stops the engine."""
         async with self._admission.admit(self._tenant(context)):
             message, sealer = self._identity.open(request)
-            async with aclosing(_within(self._limit_s, self._respond(message))) as responses:
-                async for response in responses:
-                    yield _seal(response, sealer)
+            asked = _parse(message)
+            answer = cadence.sealed(self._respond(asked), sealer, asked, self._clock)
+            async with aclosing(_within(self._limit_s, answer)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
-    async def _respond(self, message: bytes) -> AsyncGenerator[GenerateResponse]:
+    async def _respond(self, request: GenerateRequest) -> AsyncGenerator[GenerateResponse]:
         """Chunks, then what ends the answer: complete, or an error that only the client can read."""
         try:
-            async with aclosing(self._generate(_parse(message))) as responses:
+            async with aclosing(self._generate(request)) as responses:
                 async for response in responses:
                     yield response
         except RequestError as error:
@@ -82,17 +84,17 @@ class PrivateCompute(PrivateComputeServicer):
         yield answer.complete()
 
 
-async def _within(limit_s: float, responses: AsyncGenerator[GenerateResponse]) -> AsyncGenerator[GenerateResponse]:
-    """`responses` until the time is up, the reader's included. Raises TimeoutError."""
+async def _within(limit_s: float, chunks: AsyncGenerator[SealedChunk]) -> AsyncGenerator[SealedChunk]:
+    """`chunks` until the time is up, the reader's included. Raises TimeoutError."""
     loop = asyncio.get_running_loop()
     until = loop.time() + limit_s
-    async with aclosing(responses):
+    async with aclosing(chunks):
         while loop.time() < until:
             async with asyncio.timeout_at(until):
-                response = await anext(responses, None)
-            if response is None:
+                chunk = await anext(chunks, None)
+            if chunk is None:
                 return
-            yield response
+            yield chunk
     raise TimeoutError
 
 
@@ -101,8 +103,3 @@ def _parse(message: bytes) -> GenerateRequest:
         return GenerateRequest.FromString(message)
     except DecodeError:
         raise Refused(Refusal.NOT_OPENED) from None
-
-
-def _seal(response: GenerateResponse, sealer: Sealer) -> SealedChunk:
-    final = response.WhichOneof("response") != "chunk"
-    return SealedChunk(ciphertext=sealer.seal(response.SerializeToString(), final=final), final=final)

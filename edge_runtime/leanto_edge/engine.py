@@ -39,7 +39,8 @@ SMALL_MODEL = 20_000_000  # parameters under which a second thread costs more th
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a caller may want to know of a loaded model. `confidence` is the calibration that came with it, per task.
+    """What a caller may want to know of a loaded model. `confidence` is the calibration that came with it, per task;
+    `certificates` what was promised of its answers, as it stands in the manifest: whoever uses them verifies them.
 
     `fit`: compression did not break it (docs/format.md); the confidence of a model that is not means nothing.
     `adapter`: SHA-256 (hex) of the adapter in it, if any; `build_hash` is then of the two together, and no calibration is the base's.
@@ -57,6 +58,7 @@ class ModelInfo:
     confidence: Mapping[str, Any]
     fit: bool = True
     adapter: str | None = None
+    certificates: tuple[Mapping[str, Any], ...] = ()
 
 
 class Engine:
@@ -273,6 +275,7 @@ class Engine:
             vocab_size=self.shape.vocab_size,
             tasks=("text",) if self._form is None else ("call", "text"),
             confidence=manifest.get("confidence", {}),
+            certificates=tuple(manifest.get("certificates", [])),
             fit=manifest.get("quality", {}).get("fit") is not False,
             adapter=adapter.sha256 if adapter is not None else None,
         )

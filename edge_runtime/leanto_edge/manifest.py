@@ -51,6 +51,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ArtifactError(path / MANIFEST, f"has a name that is not one printable line; {AGAIN}")
     if not isinstance(manifest.get("confidence", {}), dict):
         raise ArtifactError(path / MANIFEST, f"has no usable 'confidence'; {AGAIN}")
+    certificates = manifest.get("certificates", [])
+    if not isinstance(certificates, list) or not all(isinstance(one, dict) for one in certificates):
+        raise ArtifactError(path / MANIFEST, f"has no usable 'certificates'; {AGAIN}")
     quality = manifest.get("quality", {})
     if not isinstance(quality, dict) or not isinstance(quality.get("fit", True), bool):
         raise ArtifactError(path / MANIFEST, f"has no usable 'quality'; {AGAIN}")

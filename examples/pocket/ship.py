@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import certify
 import corpus
 from evaluate import answer, is_exact, scores
 from tokenizers import Tokenizer
@@ -48,6 +49,7 @@ def main() -> None:
         card = (Path(__file__).parent / f"{name}.md").read_text()
         (args.out / name / "MODEL_CARD.md").write_text(card + table(before, after, manifest, confidence["call"]))
         print(json.dumps({"model": name, "float32": before, "shipped": after}, indent=1), flush=True)
+    print(json.dumps({"certificate_key": certify.promise(args.out, args.data)}))  # goes into leanto.policy.schema.RELEASE_KEY
     sample.unlink()
 
 

@@ -27,3 +27,4 @@ class Claims:
     release_digest: bytes
     model_id: str
     claims: tuple[Claim, ...]
+    suite: int = 1

@@ -6,6 +6,8 @@ another. Knows nothing of gRPC, or of how a node makes its evidence.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from google.protobuf.message import DecodeError
 
 from leanto_wire import development
@@ -22,8 +24,12 @@ __all__ = ["Claim", "Claims", "DevelopmentPolicy", "verify"]
 MAX_MODEL_ID_CHARACTERS = 256
 
 
-def verify(evidence: EvidenceResponse, policy: DevelopmentPolicy, now_s: float, nonce: bytes) -> Claims:
+def verify(
+    evidence: EvidenceResponse, policy: DevelopmentPolicy, now_s: float, nonce: bytes, *, suites: Collection[int] = (SUITE,)
+) -> Claims:
     """What `evidence` proves under `policy` at `now_s` (seconds since the epoch), asked for with `nonce` (32 bytes).
+
+    `suites` are the numbers of those that the client accepts.
 
     Raises EvidenceError for anything that is not proven.
     """
@@ -35,7 +41,7 @@ def verify(evidence: EvidenceResponse, policy: DevelopmentPolicy, now_s: float, 
         raise EvidenceError("freshness", "it answers another nonce, so it may be old")
     development.verify_report(evidence.report, report_data(evidence.type, evidence.key_config, nonce), policy)
     config = _parse(evidence.key_config)
-    _check_key(config)
+    _check_key(config, suites)
     _check_age(config, policy, now_s)
     _check_release(config, policy)
     return Claims(
@@ -46,6 +52,7 @@ def verify(evidence: EvidenceResponse, policy: DevelopmentPolicy, now_s: float, 
         release_digest=config.release_digest,
         model_id=config.model_id,
         claims=development.claims(config),
+        suite=config.suite,
     )
 
 
@@ -56,9 +63,10 @@ def _parse(raw: bytes) -> KeyConfig:
         raise EvidenceError("key", "its key configuration does not parse") from None
 
 
-def _check_key(config: KeyConfig) -> None:
-    if config.protocol != PROTOCOL or config.suite != SUITE:
-        raise EvidenceError("key", f"the node speaks protocol {config.protocol}, suite {config.suite}; this client {PROTOCOL}, {SUITE}")
+def _check_key(config: KeyConfig, suites: Collection[int]) -> None:
+    if config.protocol != PROTOCOL or config.suite not in suites:
+        ours = f"{PROTOCOL}, {' or '.join(map(str, suites))}"
+        raise EvidenceError("key", f"the node speaks protocol {config.protocol}, suite {config.suite}; this client {ours}")
     try:
         public_key(config.public_key)
     except SealError as error:

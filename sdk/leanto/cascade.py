@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from leanto.clock import Clock
-from leanto.decision import Target
+from leanto.decision import Promise, Target
 from leanto.errors import (
     CloudUnavailable,
     DeadlineExceeded,
@@ -30,6 +30,7 @@ from leanto.local import Confidence, EdgeModel, LocalRun, Watch, assess
 from leanto.policy import Policy, Verdict, after_fault, judge_answer, judge_certificate, judge_stream, judge_structure, stay, without_edge
 from leanto.policy.schema import CloudTarget
 from leanto.policy.verdict import CLOUD, LOCAL
+from leanto.remote import remote_request
 from leanto.request import Ask, parse_call
 
 if TYPE_CHECKING:
@@ -98,11 +99,12 @@ class Cascade:
         hold: int | None,
         started: float,
         clock: Clock,
-        certified: Callable[[], tuple[float | None, str]] = lambda: (None, "there is none"),
+        promise: Callable[[], Promise] = Promise,
     ) -> None:
         self.verdict = verdict
         self.visible = ""
         self.confidence: Confidence | None = None
+        self.promise = Promise()
         self.switches = 0
         self.cloud_tokens = 0
         self.cloud_calls = 0
@@ -114,7 +116,7 @@ class Cascade:
         self._policy = policy
         self._edge = edge
         self._cloud = cloud
-        self._certified = certified
+        self._find_promise = promise
         self._hold = None if ask.task == "call" else hold
         self._clock = clock
         self._deadline = started + policy.budgets.deadline_ms / 1000
@@ -137,7 +139,12 @@ class Cascade:
     @property
     def kept_tokens(self) -> int:
         """Tokens that are part of what is visible."""
-        return sum(run.shown for run in self._runs) + self._cloud_kept
+        return self.kept_local_tokens + self._cloud_kept
+
+    @property
+    def kept_local_tokens(self) -> int:
+        """Those of them that the edge generated."""
+        return sum(run.shown for run in self._runs)
 
     async def events(self) -> AsyncGenerator[Shown, None]:
         """The answer as it becomes visible. Raises NoRoute, PromptRefused or a Fault when the policy leaves nothing to try."""
@@ -219,11 +226,11 @@ class Cascade:
             if self._lean(lambda verdict: judge_structure(policy, verdict, valid)):
                 return True
         sure = self.confidence = assess(self._edge.info, task, run.tokens)
-        certified, why_not = self._certified()
+        promise = self.promise = self._find_promise()
 
         def judge(verdict: Verdict) -> Verdict:
-            verdict = judge_answer(policy, verdict, task, sure.value, sure.threshold)
-            return judge_certificate(policy, verdict, sure.value, certified, why_not)
+            verdict = judge_answer(policy, verdict, task, sure.value, sure.threshold, promise)
+            return judge_certificate(policy, verdict, sure.value, promise)
 
         return self._lean(judge, finished=True)
 
@@ -281,7 +288,7 @@ class Cascade:
         assert self._cloud is not None  # the verdict allows the cloud only where there is one
         leg = self._cloud()
         self.cloud_calls += 1
-        call = leg.generate(self._remote_request(until - now))
+        call = leg.generate(remote_request(self._ask, until - now, prefix=self.visible, kept_tokens=self.kept_tokens))
         parts: list[str] = []
         tokens = 0
         try:
@@ -323,23 +330,6 @@ class Cascade:
             raise DeadlineExceeded("the node did not answer in time") from None
         except StopAsyncIteration:
             raise CloudUnavailable("the node ended the stream before the answer was finished", retryable=True) from None
-
-    def _remote_request(self, timeout_s: float) -> RemoteRequest:
-        from leanto.remote import RemoteRequest
-
-        ask = self._ask
-        return RemoteRequest(
-            prompt=ask.prompt,
-            task=ask.task,
-            prefix=self.visible,
-            max_tokens=max(1, ask.max_tokens - self.kept_tokens),
-            temperature=ask.temperature,
-            top_p=ask.top_p,
-            top_k=ask.top_k,
-            seed=ask.seed,
-            stop=ask.stop,
-            timeout_s=timeout_s,
-        )
 
     def _fall_back(self, error: Fault | PromptRefused) -> HandoffEvent:
         """The cloud failed: back to the edge, if the policy takes a best effort; else the error stands."""

@@ -10,9 +10,10 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from leanto.decision import Promise
 from leanto.errors import CertificateError
 
 if TYPE_CHECKING:
@@ -164,28 +166,49 @@ def usable(
 
 
 class Certificates:
-    """Those of a policy, verified once. What is wrong with one is told when it is asked for, and never raised."""
+    """Those of a policy and those that a model carries, verified once. What is wrong with one is told when it is asked for, not raised."""
 
-    def __init__(self, files: Sequence[str | Path], public_key: str | None) -> None:
+    def __init__(self, files: Sequence[str | Path], carried: Sequence[Mapping[str, Any]], public_key: str | None) -> None:
         self._held: list[Certificate] = []
         self._faults: list[str] = []
+        for number, one in enumerate(carried, 1):
+            self._take(f"the model's certificate {number}", partial(json.dumps, one), public_key)
         for file in files:
-            try:
-                self._held.append(verify(Path(file).read_text(encoding="utf-8"), public_key or ""))
-            except (CertificateError, OSError, UnicodeDecodeError) as error:
-                self._faults.append(f"{Path(file).name}: {error if isinstance(error, CertificateError) else 'it cannot be read'}")
+            self._take(Path(file).name, partial(Path(file).read_text, encoding="utf-8"), public_key)
 
-    def threshold(self, build: str, cloud_model: str | None, task: str, now: float, *, score: str) -> tuple[float | None, str]:
-        """The strictest threshold of those that hold; or None, and why none does."""
+    def _take(self, name: str, read: Callable[[], str], public_key: str | None) -> None:
+        try:
+            self._held.append(verify(read(), public_key or ""))
+        except CertificateError as error:
+            self._faults.append(f"{name}: {error}")
+        except (OSError, UnicodeDecodeError):
+            self._faults.append(f"{name}: it cannot be read")
+
+    def promise(self, build: str, cloud_model: str | None, task: str, now: float, *, score: str, alarmed: Callable[[str], bool]) -> Promise:
+        """The strictest of those that hold, or none, and why. `alarmed` tells of an audit by its name; whatever it was raised on,
+        the next stricter threshold stands."""
         reasons = list(self._faults)
         found = []
         for certificate in self._held:
             valid = certificate.valid_for(build, cloud_model, task, now, score=score)
             if valid:
-                found.append(certificate.threshold)
+                found.append(_standing(certificate, alarmed))
             else:
                 reasons.append(valid.reason)
-        return (max(found), "") if found else (None, "; ".join(reasons) or "there is none")
+        if not found:
+            return Promise(why_not="; ".join(reasons) or "there is none")
+        return max(found, key=lambda promise: (promise.broken, promise.threshold or 0.0))
+
+
+def _standing(certificate: Certificate, alarmed: Callable[[str], bool]) -> Promise:
+    """What the audits leave of it."""
+    name, threshold, alarms = hashlib.sha256(_canonical(_body(certificate)).encode()).hexdigest()[:16], certificate.points[0].threshold, 0
+    while alarmed(audit := f"{certificate.task} {name} {threshold!r}"):
+        alarms, stricter = alarms + 1, tighten(certificate, threshold)
+        if stricter is None:
+            return Promise(why_not="the audit found more answers worse than was promised; certify again", broken=True, alarms=alarms)
+        threshold = stricter
+    return Promise(threshold, "", alpha=certificate.alpha, delta=certificate.delta, audit=audit, alarms=alarms)
 
 
 def score_name(model: Mapping[str, Any] | None) -> str:

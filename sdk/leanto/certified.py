@@ -1,4 +1,5 @@
-"""The certified threshold of a request: the policy's certificates, read once, asked for this edge build, score, task and cloud model.
+"""What is promised of a request's local answers: the policy's certificates, read once, asked for this edge build, score, task and cloud
+model, as far as the audits have left them.
 
 Cryptography is imported only where a policy names certificates.
 """
@@ -8,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leanto.decision import Promise
+from leanto.ledger import Ledger
 from leanto.policy import Policy
-from leanto.policy.schema import Quality
+from leanto.policy.schema import ARTIFACT, Quality
 
 if TYPE_CHECKING:
     from leanto.certificate import Certificates
@@ -19,18 +22,23 @@ if TYPE_CHECKING:
 class Certified:
     """Of one client; a policy that names other certificates has them read anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._held: tuple[Quality, Certificates] | None = None
 
-    def threshold(self, policy: Policy, info: ModelInfo, task: str, cloud_model: str | None, now: float) -> tuple[float | None, str]:
-        """The strictest that holds at `now` (seconds since the epoch), or None and why none does. Never raises."""
-        quality = policy.quality
+    def promise(self, policy: Policy, info: ModelInfo, task: str, cloud_model: str | None, now: float) -> Promise:
+        """What holds at `now` (seconds since the epoch), or none and why. Never raises."""
+        quality, cloud = policy.quality, cloud_model or (policy.cloud.model if policy.cloud else None)
         if not quality.certificates:
-            return None, "the policy names none"
+            return Promise(why_not="the policy names none")
+        if cloud is None:
+            return Promise(why_not="the cloud's model is not known yet")
         from leanto.certificate import Certificates, score_name
 
         if self._held is None or self._held[0] != quality:
             folder = Path(policy.origin).parent
-            self._held = (quality, Certificates([folder / file for file in quality.certificates], quality.certificate_key))
-        cloud = cloud_model or (policy.cloud.model if policy.cloud else None)
-        return self._held[1].threshold(info.build_hash, cloud, task, now, score=score_name(info.confidence.get(task)))
+            files = [folder / file for file in quality.certificates if file != ARTIFACT]
+            carried = info.certificates if ARTIFACT in quality.certificates else ()
+            self._held = (quality, Certificates(files, carried, quality.certificate_key))
+        score = score_name(info.confidence.get(task))
+        return self._held[1].promise(info.build_hash, cloud, task, now, score=score, alarmed=self._ledger.alarmed)

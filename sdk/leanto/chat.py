@@ -36,6 +36,7 @@ class AsyncChat:
 
     def __init__(self, client: AsyncClient, *, task: Task, private: bool, privacy: str | None) -> None:
         self.turns: tuple[Turn, ...] = ()
+        self._taken_over: int | None = None  # the last turn that the cloud answered on its own account
         self._client = client
         self._edge = open_session(client.edge)
         self._task: Task = task
@@ -46,22 +47,31 @@ class AsyncChat:
         """The next turn, whole. A turn that fails or is cancelled leaves the conversation as it was."""
         policy = self._client.policy
         turn = self._turn(policy, prompt, sampling)
-        reply = await whole(self._client.answer(policy, turn, hold=None, edge=self._edge))
-        self.turns = (*self.turns, Turn(prompt, reply.text))
+        reply = await whole(self._client.answer(policy, turn, hold=None, edge=self._edge, turns_since_cloud=self._turns_since_cloud()))
+        self._remember(prompt, reply)
         return reply
 
     async def stream(self, prompt: str, **sampling: Unpack[Sampling]) -> AsyncGenerator[Event, None]:
         """The next turn as events."""
         policy = self._client.policy
         turn = self._turn(policy, prompt, sampling)
-        async with aclosing(self._client.answer(policy, turn, hold=policy.handoff.hold_tokens, edge=self._edge)) as events:
+        hold, since = policy.handoff.hold_tokens, self._turns_since_cloud()
+        async with aclosing(self._client.answer(policy, turn, hold=hold, edge=self._edge, turns_since_cloud=since)) as events:
             async for event in events:
                 if isinstance(event, FinalEvent):
-                    self.turns = (*self.turns, Turn(prompt, event.reply.text))
+                    self._remember(prompt, event.reply)
                 yield event
 
     def _turn(self, policy: Policy, prompt: str, sampling: Sampling) -> Ask:
         return self._client.request(policy, self._with_history(prompt, sampling), self._task, self._private, self._privacy, sampling)
+
+    def _turns_since_cloud(self) -> int | None:
+        return None if self._taken_over is None else len(self.turns) - self._taken_over
+
+    def _remember(self, prompt: str, reply: Reply) -> None:
+        if reply.route.endswith("cloud") and "sticky" not in reply.decision.labels:
+            self._taken_over = len(self.turns)
+        self.turns = (*self.turns, Turn(prompt, reply.text))
 
     def _with_history(self, prompt: str, sampling: Sampling) -> str:
         check_prompt(prompt)

@@ -9,25 +9,29 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from leanto.auditor import Auditor
 from leanto.cascade import Cascade, CloudLeg
 from leanto.certified import Certified
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
-from leanto.decision import Decision
-from leanto.energy import Meter, Rapl
+from leanto.decision import Decision, Promise
+from leanto.energy import Meter, best_meter
 from leanto.errors import LeantoError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
 from leanto.ledger import Ledger
 from leanto.local import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
+from leanto.pace import Pace
 from leanto.policy import Facts, Policy, Spent, foresee
+from leanto.policy.hysteresis import strained
 from leanto.policy.schema import SECRET
 from leanto.policy.source import policy_of
-from leanto.policy.verdict import CLOUD
+from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.prompt_score import PromptScore
 from leanto.record import Situation, record, settle
 from leanto.remote import RemoteTarget
@@ -108,13 +112,16 @@ class AsyncClient:
         self._policies = policy_of(policy, policy_key, os.environ, clock=self._clock)
         device = DEVICE if sources is None else tuple(sources)
         self._sensors = Sensors([*device, rehearse(simulate)] if simulate else device, clock=self._clock)
-        self._meter = meter or Rapl()
+        self._meter = meter or best_meter()
+        self._pace = Pace()
+        self._strained: tuple[str, ...] = ()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
         self._ledger_is_ours = self._ledger is not ledger
         self._bytes_sent = 0
-        self._certified = Certified()
+        self._certified = Certified(self._ledger)
+        self._auditor = Auditor(self._ledger, self._pay)
         self._prompts = PromptScore()
         self.edge = open_model(model, threads=threads, adapter=adapter)
         self._recorders: list[Recorder] = [*recorders, *([DecisionLog(log)] if log else [])]
@@ -148,7 +155,7 @@ class AsyncClient:
         policy = self.policy
         seen = self._look(policy, self.request(policy, prompt, task, private, privacy, {}))
         model = self.edge.info.confidence.get(seen.request.task) if self.edge.info.fit else None
-        planned = foresee(policy, seen.decide(), seen.request.task, model["threshold"] if model else None)
+        planned = foresee(policy, seen.decide(), seen.request.task, model["threshold"] if model else None, self._promise(seen))
         return record(seen, planned, planned.start or "none", self._clock.wall())
 
     @property
@@ -162,7 +169,8 @@ class AsyncClient:
         return "call" if "call" in self.edge.info.tasks else "text"
 
     async def aclose(self) -> None:
-        """Close the connection to the cloud, if one was opened, and the log."""
+        """Close the connection to the cloud, if one was opened, and the log. An audit under way may take some seconds to end."""
+        await self._auditor.close()
         if self._ledger_is_ours:
             self._ledger.close()
         leg, self._leg = self._leg, None
@@ -178,20 +186,21 @@ class AsyncClient:
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    async def answer(self, policy: Policy, request: Ask, *, hold: int | None, edge: EdgeModel | None = None) -> AsyncGenerator[Event, None]:
+    async def answer(
+        self, policy: Policy, request: Ask, *, hold: int | None, edge: EdgeModel | None = None, turns_since_cloud: int | None = None
+    ) -> AsyncGenerator[Event, None]:
         """The story of one request: look, decide, run and maybe lean, record. `hold`: tokens kept back, None all of them.
 
         Everything is decided by this `policy`, whatever becomes of its file meanwhile.
-        `edge` is a session with the local model, for a conversation; default: one for this request alone.
+        For a conversation: `edge` is a session with the local model, default one for this request alone; `turns_since_cloud` as in Facts.
         """
         start_j = self._meter.read_j()
-        seen = self._look(policy, request)
+        seen = self._look(policy, request, turns_since_cloud)
         verdict = seen.decide()
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
-        answered = self._leg.model_id if self._leg else None
-        certified = partial(self._certified.threshold, policy, self.edge.info, request.task, answered, seen.snapshot.taken_at)
-        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=seen.started, clock=self._clock, certified=certified)
+        promise = partial(self._promise, seen)
+        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=seen.started, clock=self._clock, promise=promise)
         try:
             async with aclosing(run.events()) as events:
                 async for event in events:
@@ -201,7 +210,10 @@ class AsyncClient:
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
-        decision = self._finish(seen, run, start_j)
+        audited = self._auditor.chooses(seen, run)
+        decision = self._finish(seen, run, start_j, audited=audited)
+        if audited:
+            self._auditor.start(seen, run.visible, run.promise, self._open_cloud)
         yield FinalEvent(_reply(request, run, decision))
 
     def request(self, policy: Policy, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
@@ -213,13 +225,23 @@ class AsyncClient:
             raise PromptRefused(f"unknown privacy class {privacy_class!r}: the policy has {', '.join(policy.privacy.classes)}")
         return Ask(prompt, task or self.default_task, privacy_class, **sampling)
 
-    def _look(self, policy: Policy, request: Ask) -> Situation:
+    def _look(self, policy: Policy, request: Ask, turns_since_cloud: int | None = None) -> Situation:
         started, info = self._clock.monotonic(), self.edge.info
-        snapshot, spent = self._sensors.read(), Spent(self._bytes_sent, self._ledger.last_day())
+        spent = Spent(self._bytes_sent, self._ledger.last_day())
+        snapshot = replace(self._sensors.read(), strained=self._strained)
+        if (rtt_ms := getattr(self._leg, "rtt_ms", None)) is not None:
+            snapshot = replace(snapshot, rtt_ms=rtt_ms)
+        self._strained = strained(policy, snapshot)
         prompt_tokens = len(self.edge.tokenizer.encode(request.prompt))
         score, cloud = self._prompts.of(policy, request.prompt), self._cloud is not None
-        facts = Facts(request.task, request.privacy, prompt_tokens, info.tasks, info.context_length, cloud, info.fit, score)
+        target = (info.tasks, info.context_length, cloud, info.fit)
+        expected_ms = self._pace.expected_ms(request.task, request.max_tokens)
+        facts = Facts(request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud, expected_ms)
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
+
+    def _promise(self, seen: Situation) -> Promise:
+        answered = self._leg.model_id if self._leg else None
+        return self._certified.promise(seen.policy, self.edge.info, seen.request.task, answered, seen.snapshot.taken_at)
 
     def _open_cloud(self) -> CloudLeg:
         """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""
@@ -229,11 +251,19 @@ class AsyncClient:
         self._ledger.add(calls=1)
         return self._leg
 
-    def _finish(self, seen: Situation, run: Cascade, start_j: float | None) -> Decision:
+    def _pay(self, bytes_sent: int, usd: float, joules: float = 0.0) -> None:
+        self._bytes_sent += bytes_sent
+        self._ledger.add(bytes_sent=bytes_sent, usd=usd, joules=joules)
+
+    def _finish(self, seen: Situation, run: Cascade, start_j: float | None, *, audited: bool = False) -> Decision:
         """Account for what was spent, and record it."""
-        decision = settle(seen, run, at=self._clock.wall(), now=self._clock.monotonic(), energy_j=self._meter.since_j(start_j))
-        self._bytes_sent += run.bytes_sent
-        self._ledger.add(bytes_sent=run.bytes_sent, usd=decision.usd, joules=(decision.energy_j or 0.0) if run.local_tokens else 0.0)
+        energy_j = self._meter.since_j(start_j)
+        now = self._clock.monotonic()
+        settled = settle(seen, run, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=self._meter.source)
+        if run.route == LOCAL:
+            self._pace.observe(seen.request.task, run.local_tokens, now - seen.started)
+        decision = replace(settled, audited=audited)
+        self._pay(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
         for recorder in self._recorders:
             try:
                 recorder.write(decision)

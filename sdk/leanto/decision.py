@@ -39,7 +39,9 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens;
-    `prompt_score` is what the policy's router makes of the prompt: P(the local answer is not worse than the cloud's)."""
+    `prompt_score` is what the policy's router makes of the prompt: P(the local answer is not worse than the cloud's).
+    `turns_since_cloud` is 1 where the cloud took over a conversation one turn before this one, None where it did not yet.
+    `expected_local_ms` is what an answer takes the edge by its last ones: see leanto.pace."""
 
     task: str
     privacy: str
@@ -49,6 +51,25 @@ class Facts:
     cloud_configured: bool
     edge_fit: bool = True
     prompt_score: float | None = None
+    turns_since_cloud: int | None = None
+    expected_local_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """That at most `alpha` of the answers with a score from `threshold` on are worse than the cloud's, with confidence 1 − `delta`.
+
+    `threshold` None promises nothing, and `why_not` says why; `broken` where that is the audit's finding, which no score outweighs.
+    `audit` names the record of audits that watches it; `alarms` were raised on looser thresholds of the same certificate before.
+    """
+
+    threshold: float | None = None
+    why_not: str = "there is none"
+    broken: bool = False
+    alpha: float = 0.0
+    delta: float = 0.0
+    audit: str = ""
+    alarms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +87,10 @@ class Decision:
     `route` lists the legs that produced tokens, in order: "local", "cloud", "local→cloud", "cloud→local", …; a planned decision
     (`leanto explain`) holds the leg that would start. `confidence` is the edge's probability that its own answer is right,
     None where it did not finish one; `calibrated` says whether that is a fitted probability or a plain token average.
-    `artifact_threshold` is the model's own threshold for it. `facts` and `spent` are what was known beside the snapshot.
-    `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` is None where nothing measures it.
+    `artifact_threshold` is the model's own threshold for it, `promise` what a certificate said. `facts` and `spent` are what was
+    known beside the snapshot. `audited` says that the answer was chosen to be asked again, which is paid for on its own.
+    `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` comes from `energy_source` ("rapl",
+    "battery" or "estimate"), and `wasted_j` is the share of it that went into local tokens which are not part of the answer.
     """
 
     request_id: str
@@ -84,6 +107,7 @@ class Decision:
     spent: Spent | None = None
     confidence: float | None = None
     artifact_threshold: float | None = None
+    promise: Promise | None = None
     calibrated: bool = False
     switches: int = 0
     local_tokens: int = 0
@@ -95,6 +119,9 @@ class Decision:
     ttft_ms: float | None = None
     total_ms: float = 0.0
     energy_j: float | None = None
+    energy_source: str = ""
+    wasted_j: float | None = None
+    audited: bool = False
     decided_at: float = 0.0
 
     @property

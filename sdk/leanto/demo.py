@@ -51,6 +51,7 @@ class Summary:
     latency_ms: dict[str, dict[str, float]]
     bytes_sent: int
     energy_j: float | None
+    energy_source: str
 
 
 class View(Protocol):
@@ -129,6 +130,7 @@ def summarize(rows: list[Row]) -> Summary:
         correct=sum(bool(row.right) for row in judged) / len(judged),
         latency_ms={route: _percentiles([row.reply.latency_ms for row in rows if row.reply.route == route]) for route in routes},
         bytes_sent=sum(row.reply.decision.bytes_sent for row in rows),
+        energy_source=", ".join(sorted({row.reply.decision.energy_source for row in rows})),
         energy_j=None if None in energies else sum(energy or 0.0 for energy in energies),
     )
 
@@ -222,7 +224,7 @@ class LiveTable:
     def summary(self, summary: Summary) -> None:
         """The figures, below everything."""
         local = "n/a" if summary.correct_local is None else f"{summary.correct_local:.0%}"
-        energy = "n/a" if summary.energy_j is None else f"{summary.energy_j:.1f} J"
+        energy = "n/a" if summary.energy_j is None else f"{summary.energy_j:.1f} J ({summary.energy_source})"
         kept = f"kept local {summary.share_local:.0%} of {summary.requests} requests"
         self._console.print(f"\n{kept}; right: {local} of those kept local, {summary.correct:.0%} overall")
         for route, figures in summary.latency_ms.items():

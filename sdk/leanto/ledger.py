@@ -1,16 +1,19 @@
-"""What was spent in the last day: calls, sealed bytes, money, joules. In a SQLite file it survives restarts and crashes and may be shared.
+"""What must outlive a restart: calls, sealed bytes, money and joules of the last day, and the state of every audit. In a SQLite file it
+survives crashes and may be shared.
 
 A call is written down before it is made. Totals are by the minute; a clock that jumps back forgets nothing. Knows nothing of budgets.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from leanto.audit import Audit, from_dict, observe
 from leanto.clock import Clock
 from leanto.errors import OutputError
 
@@ -47,6 +50,7 @@ class Ledger:
                     "CREATE TABLE IF NOT EXISTS spending (minute INTEGER PRIMARY KEY, calls INTEGER NOT NULL, bytes INTEGER NOT NULL,"
                     " usd REAL NOT NULL, joules REAL NOT NULL) STRICT"
                 )
+                cursor.execute("CREATE TABLE IF NOT EXISTS audit (name TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT")
                 cursor.execute("DELETE FROM spending WHERE minute <= ?", (self._minute() - 2 * WINDOW_MINUTES,))
         except sqlite3.Error as error:
             raise OutputError(f"{path}: the ledger cannot be opened: {error}", path=str(path)) from None
@@ -79,9 +83,46 @@ class Ledger:
         calls, bytes_sent, usd, joules = row
         return Spending(calls, bytes_sent, usd, joules, known=not self._lost)
 
+    def observe(self, name: str, worse: bool, *, alpha: float, delta: float) -> Audit | None:
+        """Write down one more audited answer, and return the state after it; None where that failed, and the audit counts as alarmed."""
+        try:
+            with self._lock, self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                after = observe(self._audit(name) or Audit(alpha, delta), worse)
+                self._database.execute(
+                    "INSERT INTO audit VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state",
+                    (name, json.dumps(after.to_dict())),
+                )
+        except (sqlite3.Error, ValueError):
+            self._lost = True
+            return None
+        return after
+
+    def alarmed(self, name: str) -> bool:
+        """Whether that audit raised its alarm, or can no longer be read. Never raises."""
+        try:
+            with self._lock:
+                state = self._audit(name)
+        except (sqlite3.Error, ValueError):
+            return True
+        return state is not None and state.alarmed
+
+    def audits(self) -> dict[str, Audit]:
+        """Every audit by its name. Raises OutputError where they cannot be read."""
+        try:
+            with self._lock:
+                rows = self._database.execute("SELECT name, state FROM audit ORDER BY name").fetchall()
+            return {name: from_dict(json.loads(state)) for name, state in rows}
+        except (sqlite3.Error, ValueError) as error:
+            raise OutputError(f"the ledger's audits cannot be read: {error}") from None
+
     def close(self) -> None:
         """Close the file. May be called twice."""
         self._database.close()
+
+    def _audit(self, name: str) -> Audit | None:
+        row = self._database.execute("SELECT state FROM audit WHERE name = ?", (name,)).fetchone()
+        return None if row is None else from_dict(json.loads(row[0]))
 
     def _minute(self) -> int:
         return int(self._clock.wall() // 60)

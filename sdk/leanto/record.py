@@ -52,7 +52,7 @@ def record(seen: Situation, verdict: Verdict, route: str, at: float) -> Decision
     )
 
 
-def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: float | None) -> Decision:
+def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: float | None, energy_source: str) -> Decision:
     """The decision with its account, at the end of `run`: `now` in seconds of the monotonic clock, `energy_j` in joules."""
     sure, first = run.confidence, run.first_text_at
     return replace(
@@ -60,6 +60,7 @@ def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: fl
         cloud_model=run.cloud_model,
         confidence=sure.value if sure else None,
         artifact_threshold=sure.threshold if sure else None,
+        promise=run.promise if sure else None,
         calibrated=sure is not None and sure.calibrated,
         switches=run.switches,
         local_tokens=run.local_tokens,
@@ -71,6 +72,8 @@ def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: fl
         ttft_ms=None if first is None else 1000 * (first - seen.started),
         total_ms=1000 * (now - seen.started),
         energy_j=energy_j,
+        energy_source=energy_source if energy_j is not None else "",
+        wasted_j=None if energy_j is None else energy_j * (run.local_tokens - run.kept_local_tokens) / max(1, run.local_tokens),
     )
 
 

@@ -18,10 +18,13 @@ from leanto.breaker import Breaker
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, EvidenceRefused, Fault, ProtocolFault, TargetError
 from leanto.hedging import hedged
+from leanto.request import Ask
 
 if TYPE_CHECKING:
     from leanto.sealed_session import SealedSession
     from leanto_wire.claims import Claims
+
+PaddingLevel = Literal["blocks", "buckets", "constant"]
 
 __all__ = ["RemoteCall", "RemoteChunk", "RemoteLeg", "RemoteRequest", "RemoteTarget", "Tls"]
 
@@ -43,17 +46,38 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseLog:
+    """A log in which the node's release must stand. Keys are written name+id+base64; `quorum` of the `witnesses` must have cosigned.
+
+    `store` is the file that keeps the last checkpoint; `tiles` the log's address, needed once it has grown.
+    """
+
+    key: str
+    store: str | Path
+    witnesses: tuple[str, ...] = ()
+    quorum: int = 0
+    tiles: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteTarget:
     """Where a node is and what it must prove.
 
     `address` is host:port. `development_root` (base64, from the node's ready file) names the one root whose development
-    evidence is accepted. Without `tls` only loopback addresses are used. With `hedge_after_s`, an answer that has not begun by
-    then is asked for once more over another connection, and the first to begin is taken: for nodes behind one balanced address.
+    evidence is accepted. Without `tls` only loopback addresses are used. `padding` "constant" paces answers: a frame every
+    `cadence_ms`, and a multiple of `cadence_frames` of them. `suites` are the numbers that the node may serve. With
+    `hedge_after_s`, an answer that has not begun by then is asked for once more over another connection, and the first to begin is taken:
+    for nodes behind one balanced address.
     """
 
     address: str
     development_root: str | None = None
     tls: Tls | None = None
+    padding: PaddingLevel = "blocks"
+    cadence_ms: int = 50
+    cadence_frames: int = 32
+    suites: tuple[int, ...] = (1,)
+    log: ReleaseLog | None = None
     hedge_after_s: float | None = None
 
 
@@ -71,6 +95,12 @@ class RemoteRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     timeout_s: float = 30.0
+
+
+def remote_request(ask: Ask, timeout_s: float, *, prefix: str = "", kept_tokens: int = 0) -> RemoteRequest:
+    """What to ask of a node for `ask`, of which `prefix` and so many tokens stand already."""
+    sampling = (ask.temperature, ask.top_p, ask.top_k, ask.seed, ask.stop)
+    return RemoteRequest(ask.prompt, ask.task, prefix, max(1, ask.max_tokens - kept_tokens), *sampling, timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +164,13 @@ class RemoteLeg:
     def model_id(self) -> str | None:
         """name@build_hash of the model that the node's verified evidence names; None before the first call."""
         session = self._sessions.get(self._answering)
-        claims = session.claims if session else None
-        return claims.model_id if claims else None
+        return session.claims.model_id if session and session.claims else None
+
+    @property
+    def rtt_ms(self) -> float | None:
+        """Time to the node and back, as its evidence took it lately; None before the first call."""
+        session = self._sessions.get(self._answering)
+        return session.rtt_ms if session else None
 
     def generate(self, request: RemoteRequest) -> RemoteCall:
         """Start a call. Everything that can fail fails with the first chunk.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from leanto.clock import Clock
 from leanto.policy.schema import CloudTarget
-from leanto.remote import RemoteLeg, RemoteTarget, Tls, dial_target
+from leanto.remote import ReleaseLog, RemoteLeg, RemoteTarget, Tls, dial_target
 
 if TYPE_CHECKING:
     from leanto.cascade import CloudLeg
@@ -26,8 +27,18 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
         return None
     files = {name: getattr(cloud, f"tls_{name}") for name in ("root_certificates", "client_certificate", "client_key")}
     plain = not any(files.values()) and _is_loopback(cloud.address)
-    hedge_after_s = None if cloud.hedge_after_ms is None else cloud.hedge_after_ms / 1000
-    target = RemoteTarget(cloud.address, cloud.development_root, None if plain else Tls(**files), hedge_after_s)
+    log = ReleaseLog(**asdict(cloud.log)) if cloud.log else None
+    target = RemoteTarget(
+        cloud.address,
+        cloud.development_root,
+        None if plain else Tls(**files),
+        padding=cloud.padding,
+        cadence_ms=cloud.cadence_ms,
+        cadence_frames=cloud.cadence_frames,
+        suites=cloud.suites,
+        log=log,
+        hedge_after_s=None if cloud.hedge_after_ms is None else cloud.hedge_after_ms / 1000,
+    )
     dial_target(target)
     return target
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from fakes import FakeEdge, UntouchableCloud, call_tokens, fault, tokens
-from leanto import AsyncClient, Client, EngineFault, FinalEvent, Turn
+from asking import POLICY
+from fakes import SURE, UNSURE, FakeCloud, FakeEdge, UntouchableCloud, call_tokens, chunks, fault, tokens
+from leanto import AsyncClient, Client, CloudUnavailable, EngineFault, FinalEvent, Turn
+from leanto.policy.schema import Handoff
 
 
 def client(edge: FakeEdge, **options: Any) -> Client:
@@ -73,3 +76,25 @@ def test_a_sync_chat_streams_too() -> None:
         chat = made.chat(task="text")
         assert isinstance(list(chat.stream("Once"))[-1], FinalEvent)
     assert len(chat.turns) == 1
+
+
+def test_a_conversation_that_the_cloud_took_over_stays_there_for_the_turns_that_the_policy_says() -> None:
+    edge = FakeEdge(lambda request: tokens(" x", UNSURE if "hard" in request.prompt[-4:] else SURE))
+    policy = replace(POLICY, handoff=Handoff(2, -2.0, 2, sticky_turns=2))
+    with client(edge, cloud=FakeCloud(chunks(" y")), policy=policy) as made:
+        chat = made.chat(task="text")
+        replies = [chat.ask(prompt) for prompt in ("easy", "hard", "easy", "easy", "easy", "easy")]
+    assert [reply.route for reply in replies] == ["local", "local→cloud", "cloud", "cloud", "local", "local"]
+    assert [reply.decision.facts and reply.decision.facts.turns_since_cloud for reply in replies] == [None, None, 1, 2, 3, 4]
+
+
+def test_a_turn_that_the_edge_answers_after_all_counts_towards_the_end_of_the_takeover() -> None:
+    edge = FakeEdge(lambda request: tokens(" x", UNSURE if "hard" in request.prompt[-4:] else SURE))
+    policy = replace(POLICY, handoff=Handoff(2, -2.0, 2, sticky_turns=2))
+    cloud = FakeCloud(lambda request: chunks(" y") if request.prompt.endswith("hard") else [fault(CloudUnavailable)])
+    with client(edge, cloud=cloud, policy=policy) as made:
+        chat = made.chat(task="text")
+        replies = [chat.ask(prompt) for prompt in ("hard", "easy", "easy", "easy")]
+    assert [reply.decision.facts and reply.decision.facts.turns_since_cloud for reply in replies] == [None, 1, 2, 3]
+    assert ["sticky" in reply.decision.labels for reply in replies] == [False, True, True, False]
+    assert replies[-1].route == "local"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from fakes import FakeClock
 from leanto import SignalError, Snapshot, signals, simulate
-from leanto.signals import DEVICE, Sensors
+from leanto.signals import DEVICE, Sensors, device
 
 
 def read(*sources: signals.Source) -> Snapshot:
@@ -40,6 +42,25 @@ def test_an_impossible_reading_counts_as_unknown(reading: dict[str, Any]) -> Non
     assert read(lambda: reading) == Snapshot(taken_at=1000.0)
 
 
+def test_a_source_that_hangs_is_left_behind_and_not_asked_again_until_it_returns() -> None:
+    released, asked = threading.Event(), []
+
+    def hangs() -> dict[str, Any]:
+        asked.append(1)
+        released.wait(30)
+        return {"temperature_c": 50.0}
+
+    sensors = Sensors([lambda: {"cpu_load": 0.5}, hangs, lambda: {"link": "up"}], max_age_s=0.0)
+    began = time.monotonic()
+    assert (sensors.read().cpu_load, sensors.read().link, sensors.read().temperature_c) == (0.5, "up", None)
+    assert time.monotonic() - began < 5
+    assert len(asked) == 1
+    released.set()
+    for thread in sensors._hanging.values():
+        thread.join()
+    assert sensors.read().temperature_c == 50.0
+
+
 def test_later_sources_override_earlier_ones() -> None:
     assert read(lambda: {"battery_percent": 80.0}, simulate("battery=9%")).battery_percent == 9.0
 
@@ -55,8 +76,10 @@ def test_a_snapshot_is_kept_for_a_second_and_then_taken_again() -> None:
 
 
 def test_a_rehearsal_reads_every_signal() -> None:
-    snapshot = read(simulate("battery=9%, plugged=yes,load=1.7,memory=300M,temperature=85,link=down"))
-    assert snapshot == Snapshot(9.0, True, 1.7, 300 * 2**20, 85.0, "down", 1000.0)
+    snapshot = read(
+        simulate("battery=9%, plugged=yes,load=1.7,memory=300M,temperature=85,link=down,metered=yes,throttled=no,pressure=20%,rtt=300")
+    )
+    assert snapshot == Snapshot(9.0, True, 1.7, 300 * 2**20, 85.0, "down", 1000.0, None, 0.2, False, True, 300.0)
 
 
 def test_a_rehearsed_battery_is_unplugged_unless_said_otherwise() -> None:
@@ -81,13 +104,13 @@ def test_any_rehearsal_is_read_or_refused_with_a_signal_error(text: str) -> None
 
 def test_the_battery_of_a_laptop_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "sensors_battery", lambda: SimpleNamespace(percent=41, power_plugged=False), raising=False)
-    assert read(signals.battery) == Snapshot(battery_percent=41.0, plugged=False, taken_at=1000.0)
+    assert read(device.battery) == Snapshot(battery_percent=41.0, plugged=False, taken_at=1000.0)
 
 
 def test_the_hottest_sensor_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"cpu": [SimpleNamespace(current=40.0), SimpleNamespace(current=71.0)], "disk": [SimpleNamespace(current=None)]}
     monkeypatch.setattr(psutil, "sensors_temperatures", lambda: found, raising=False)
-    assert read(signals.temperature).temperature_c == 71.0
+    assert read(device.temperature).temperature_c == 71.0
 
 
 @pytest.mark.parametrize(
@@ -97,4 +120,4 @@ def test_the_link_is_up_when_something_other_than_loopback_is(
     monkeypatch: pytest.MonkeyPatch, interfaces: dict[str, bool], expected: str
 ) -> None:
     monkeypatch.setattr(psutil, "net_if_stats", lambda: {name: SimpleNamespace(isup=up) for name, up in interfaces.items()})
-    assert read(signals.link).link == expected
+    assert read(device.link).link == expected

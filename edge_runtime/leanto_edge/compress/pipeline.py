@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +70,8 @@ def compress(
     for a number out of range or a budget too small.
     """
     out = Path(out)
-    settings = Settings(
-        bits,
-        budget_bytes,
-        profile,
-        uniform,
-        method,
-        embedding_bits,
-        rank,
-        sweeps,
-        recover_minutes,
-        guided,
-        seed,
-        calibration_tokens,
-        held_out_tokens,
-    )
+    numbers = (bits, budget_bytes, profile, uniform, method, embedding_bits, rank, sweeps, recover_minutes, guided, seed)
+    settings = Settings(*numbers, calibration_tokens, held_out_tokens)
     if out.exists():
         raise ArtifactError(out, "already exists; remove it or choose another place")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,26 +86,38 @@ def compress(
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
         specs, divergences = _choose(teacher, text, settings, workspace, clock)
         matrices = _Compression(teacher, student, settings, specs, workspace, executor, clock).run(text)
-    vectors: Mapping[str, Any] = teacher.vectors()
-    untuned = None
+    stored, untuned = _Stored(matrices, teacher.vectors(), divergences), None
     if settings.recover_minutes:
         untuned = measure_quality(teacher.model, student.model, text.held_out)
-        clock.start("recover", 100)
-        recovered = recover(teacher, matrices, text.documents, settings.recover_minutes, settings.seed, clock.done)
-        matrices, vectors = recovered.matrices, recovered.vectors
-        student.take_vectors(vectors)
-        for module, matrix in matrices.items():
-            student.take(module, matrix)
+        stored = _recover(teacher, student, stored, text, settings, clock)
     clock.start("measure", len(text.held_out))
     quality = measure_quality(teacher.model, student.model, text.held_out, clock.done)
     clock.start("write", 1)
-    report = _write(
-        out, name or teacher.path.resolve().name, teacher, text, settings, matrices, vectors, divergences, quality, untuned, clock.seconds
-    )
+    report = _write(out, name or teacher.path.resolve().name, teacher, text, settings, stored, quality)
+    report = replace(report, untuned=untuned, seconds=clock.seconds)
     workspace.remove()
     report.write(out)
     clock.done(1)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What goes into the artifact, and the divergence that was expected of each matrix (empty where none was measured)."""
+
+    matrices: Mapping[str, CompressedMatrix]
+    vectors: Mapping[str, Any]
+    divergences: Mapping[str, float]
+
+
+def _recover(teacher: Source, student: Student, stored: _Stored, text: Calibration, settings: Settings, clock: Clock) -> _Stored:
+    """The same after some minutes of learning from the teacher; the student has it too."""
+    clock.start("recover", 100)
+    recovered = recover(teacher, stored.matrices, text.documents, settings.recover_minutes, settings.seed, clock.done)
+    student.take_vectors(recovered.vectors)
+    for module, matrix in recovered.matrices.items():
+        student.take(module, matrix)
+    return replace(stored, matrices=recovered.matrices, vectors=recovered.vectors)
 
 
 def _choose(
@@ -249,19 +248,8 @@ def _calibration(teacher: Source, path: Path, settings: Settings) -> Calibration
     )
 
 
-def _write(
-    out: Path,
-    name: str,
-    teacher: Source,
-    text: Calibration,
-    settings: Settings,
-    matrices: Mapping[str, CompressedMatrix],
-    vectors: Mapping[str, Any],
-    divergences: Mapping[str, float],
-    quality: Quality,
-    untuned: Quality | None,
-    seconds: float,
-) -> Report:
+def _write(out: Path, name: str, teacher: Source, text: Calibration, settings: Settings, stored: _Stored, quality: Quality) -> Report:
+    matrices, divergences = stored.matrices, stored.divergences
     tensors = {f"{module}.{part}": tensor for module, matrix in matrices.items() for part, tensor in matrix.tensors.items()}
     specs = {module: matrix.spec for module, matrix in matrices.items()}
     metadata = {
@@ -274,7 +262,7 @@ def _write(
         "confidence": {},
         "certificates": [],
     }
-    artifact = write_artifact(out, teacher.config, specs, tensors | dict(vectors), teacher.small_files(), metadata)
+    artifact = write_artifact(out, teacher.config, specs, tensors | dict(stored.vectors), teacher.small_files(), metadata)
     rows = tuple(
         MatrixReport(
             module,
@@ -287,5 +275,5 @@ def _write(
     )
     found = artifact.manifest
     saved = sum(matrix.file_bytes - matrix.stored_bytes for matrix in matrices.values())  # by another method's format
-    stored, bits_per_weight = found["stored_bytes"] - saved, found["bits_per_weight"] - 8 * saved / found["parameters"]
-    return Report(name, artifact.build_hash, found["parameters"], stored, bits_per_weight, quality, untuned, rows, seconds)
+    size, bits_per_weight = found["stored_bytes"] - saved, found["bits_per_weight"] - 8 * saved / found["parameters"]
+    return Report(name, artifact.build_hash, found["parameters"], size, bits_per_weight, quality, None, rows, 0.0)

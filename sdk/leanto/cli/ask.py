@@ -59,7 +59,7 @@ def run_explain(options: argparse.Namespace) -> int:
 def status(reply: Reply) -> str:
     """How the answer came about, in one line."""
     confidence = "" if reply.confidence is None else f" · confidence {reply.confidence:.2f}"
-    energy = "n/a" if reply.energy_j is None else f"{reply.energy_j:.2f} J"
+    energy = "n/a" if reply.energy_j is None else f"{reply.energy_j:.2f} J ({reply.decision.energy_source})"
     return f"[{reply.route} · {reply.decision.label or 'answered'}{confidence} · {reply.latency_ms:.0f} ms · energy {energy}]"
 
 

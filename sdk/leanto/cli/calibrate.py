@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
+from leanto.agreement import same
 from leanto.cli.output import check_new, write_new
 from leanto.errors import CertificateError, ModelError, OutputError
 from leanto.jsonl import read_rows
@@ -85,11 +86,6 @@ def answers(engine: Engine, rows: list[tuple[str, Any]], task: Literal["call", "
             yield list(done.tokens), same(done.text, completion)
 
 
-def same(text: str, completion: Any) -> bool:
-    """Whether two answers say the same: JSON by its values, in any order and case; other text by its words."""
-    return bool(_plain(text) == _plain(completion))
-
-
 def describe(model: dict[str, Any], found: list[Answer], options: argparse.Namespace) -> str:
     """What came of it, as a table."""
     right = sum(good for _, good in found) / len(found)
@@ -109,22 +105,6 @@ def _pair(row: dict[str, Any]) -> tuple[str, Any]:
     if not isinstance(prompt, str) or not isinstance(completion, str | dict):
         raise TypeError
     return prompt, completion
-
-
-def _plain(value: Any) -> Any:
-    """Lower case, single spaces; a JSON object as such, with one value in a list the same as the value."""
-    if isinstance(value, str):
-        try:
-            parsed = json.loads(value)
-        except (ValueError, RecursionError):
-            parsed = None
-        return _plain(parsed) if isinstance(parsed, dict) else " ".join(value.lower().split())
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items() if inner != {}}
-    if isinstance(value, list):
-        plain = [_plain(inner) for inner in value]
-        return plain[0] if len(plain) == 1 else plain
-    return value
 
 
 def _annotate(path: str, confidence: dict[str, Any]) -> None:

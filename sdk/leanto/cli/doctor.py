@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from leanto import __version__
 from leanto.cli.options import add_client, read_policy
-from leanto.energy import Rapl
+from leanto.energy import JOULES_PER_CPU_SECOND, best_meter
 from leanto.errors import LeantoError
 from leanto.local import open_model
 from leanto.remote import RemoteLeg, RemoteTarget
@@ -31,6 +31,13 @@ class Finding:
     name: str
     state: Literal["fine", "absent", "broken"]
     detail: str
+
+
+_METERS = {
+    "rapl": "package energy (RAPL)",
+    "battery": "what leaves the battery",
+    "estimate": f"no readable counter: an estimate, {JOULES_PER_CPU_SECOND:g} J for each CPU second",
+}
 
 
 def add(commands: Any) -> None:
@@ -59,8 +66,8 @@ def findings(options: argparse.Namespace) -> Iterator[Finding]:
     yield from map(_package, PACKAGES)
     yield _kernels()
     yield from _signals(options.simulate)
-    energy = "package energy (RAPL)" if Rapl().readable else "no readable counter (RAPL): energy is n/a"
-    yield Finding("energy", "fine" if Rapl().readable else "absent", energy)
+    meter = best_meter().source
+    yield Finding("energy", "absent" if meter == "estimate" else "fine", _METERS[meter])
     yield Finding("policy", "fine", f"{policy.origin} {policy.hash[:12]}")
     yield from _models(options.model, options.adapter)
     yield _cloud(remote_target(policy.cloud))

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from leanto.decision import Facts, Spent, Target, Value
+from leanto.decision import Facts, Promise, Spent, Target, Value
+from leanto.policy.budgets import budget
 from leanto.policy.rules import Rule, context
-from leanto.policy.schema import SECRET, Policy
-from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, step_back, take_away
+from leanto.policy.schema import ARTIFACT, SECRET, Policy
+from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, lean, take_away
 from leanto.signals import Snapshot
 
 
@@ -27,7 +28,7 @@ def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Ve
         if rule.prefer:
             found, away = _rule(rule, holds, f"prefer {rule.prefer}"), CLOUD if rule.prefer == LOCAL else LOCAL
             verdict = _lean(policy, verdict, found, away=away)
-    return _prompt(policy, facts, _budgets(policy, facts, snapshot, spent, verdict))
+    return _prompt(policy, facts, budget(policy, facts, snapshot, spent, verdict))
 
 
 def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -> Verdict:
@@ -40,8 +41,13 @@ def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -
     return _lean(policy, verdict, Finding("stream", name, mean_logprob, floor, fails, "doubt-in-stream", reason, flip))
 
 
-def judge_answer(policy: Policy, verdict: Verdict, task: str, confidence: float, artifact_threshold: float | None) -> Verdict:
-    """Stage 5, after the answer: its confidence against the policy's threshold, or the model's own where the policy says so."""
+def judge_answer(
+    policy: Policy, verdict: Verdict, task: str, confidence: float, artifact_threshold: float | None, promise: Promise
+) -> Verdict:
+    """Stage 5, after the answer: its confidence against the policy's threshold, or the model's own where the policy says so and no
+    certificate says better."""
+    if _certificate_decides(policy, task, promise):
+        return verdict.record("answer", "confidence", confidence, None, "pass", "the certificate decides, not the model's own threshold")
     threshold = _threshold(policy, task, artifact_threshold)
     if threshold is None:
         reason = "no calibrated threshold for this task: kept"
@@ -54,17 +60,20 @@ def judge_answer(policy: Policy, verdict: Verdict, task: str, confidence: float,
     return _lean(policy, verdict, Finding("answer", "confidence", confidence, threshold, fails, "low-confidence", reason, flip))
 
 
-def judge_certificate(policy: Policy, verdict: Verdict, confidence: float, threshold: float | None, why_not: str) -> Verdict:
+def judge_certificate(policy: Policy, verdict: Verdict, confidence: float, promise: Promise) -> Verdict:
     """Stage 6: the certified threshold, or, where no certificate holds, what the policy says of that."""
-    if threshold is not None:
+    if promise.threshold is not None:
         reason = "answers above it are worse than the cloud's as seldom as was promised"
-        fails, flip = not confidence >= threshold, below(confidence, threshold)
-        found = Finding("certificate", "confidence", confidence, threshold, fails, "below-certificate", reason, flip)
+        if promise.alarms:
+            verdict, reason = verdict.label("tightened"), f"{reason}; the audit raised it (alarms: {promise.alarms})"
+        fails, flip = not confidence >= promise.threshold, below(confidence, promise.threshold)
+        found = Finding("certificate", "confidence", confidence, promise.threshold, fails, "below-certificate", reason, flip)
         return _lean(policy, verdict if fails else verdict.label("certified"), found)
-    if policy.quality.uncertified == "confidence" and not policy.quality.certificates:
+    if _goes_without(policy, promise):
         return verdict
-    leans, reason = policy.quality.uncertified == "cloud", f"no certificate: {why_not}"
-    return _lean(policy, verdict, Finding("certificate", "certificate", False, True, leans, "uncertified", reason, "one that holds"))
+    leans, reason = promise.broken or policy.quality.uncertified == "cloud", f"no certificate: {promise.why_not}"
+    label = "audit-alarm" if promise.broken else "uncertified"
+    return _lean(policy, verdict, Finding("certificate", "certificate", False, True, leans, label, reason, "one that holds"))
 
 
 def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
@@ -73,17 +82,18 @@ def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
     return _lean(policy, verdict, Finding("answer", "valid_call", valid, True, not valid, "invalid-call", reason, flip))
 
 
-def foresee(policy: Policy, verdict: Verdict, task: str, artifact_threshold: float | None) -> Verdict:
+def foresee(policy: Policy, verdict: Verdict, task: str, artifact_threshold: float | None, promise: Promise) -> Verdict:
     """The checks still to come where the edge would start, as "pending"."""
     if verdict.start != LOCAL:
         return verdict
     handoff = policy.handoff
     verdict = verdict.record("stream", f"mean_logprob_{handoff.window}", None, handoff.stream_floor, "pending", "measured while generating")
-    threshold = _threshold(policy, task, artifact_threshold)
+    threshold = None if _certificate_decides(policy, task, promise) else _threshold(policy, task, artifact_threshold)
     verdict = verdict.record("answer", "confidence", None, threshold, "pending", "measured when the answer is complete")
-    if not policy.quality.certificates:
+    if promise.threshold is None and _goes_without(policy, promise):
         return verdict
-    return verdict.record("certificate", "confidence", None, None, "pending", "against the certified threshold, where a certificate holds")
+    reason = "measured when the answer is complete" if promise.threshold is not None else f"no certificate: {promise.why_not}"
+    return verdict.record("certificate", "confidence", None, promise.threshold, "pending", reason)
 
 
 def stay(verdict: Verdict, name: str, value: Value, threshold: Value, label: str, reason: str) -> Verdict:
@@ -151,6 +161,11 @@ def _held(rules: tuple[Rule, ...], facts: Facts, snapshot: Snapshot, spent: Spen
             "memory_available_bytes": snapshot.memory_available_bytes,
             "temperature_c": snapshot.temperature_c,
             "link": snapshot.link,
+            "battery_power_w": snapshot.battery_power_w,
+            "memory_pressure": snapshot.memory_pressure,
+            "throttled": snapshot.throttled,
+            "metered": snapshot.metered,
+            "rtt_ms": snapshot.rtt_ms,
             "bytes_sent": spent.bytes_sent,
         }
     )
@@ -171,43 +186,13 @@ def _allow_only(verdict: Verdict, rule: Rule, holds: bool | None) -> Verdict:
     return verdict if barred else verdict.record("rules", rule.name, holds, rule.condition, "pass", found.reason)
 
 
-def _budgets(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, verdict: Verdict) -> Verdict:
-    def wish(name: str, value: Value, threshold: Value, fails: bool | None, label: str, reason: str, flip: str) -> Verdict:
-        return _lean(policy, verdict, Finding("budgets", name, value, threshold, fails, label, reason, flip))
-
-    budgets = policy.budgets
-    day = spent.last_day
-    for name, value, limit, label, reason in (
-        ("bytes_sent", spent.bytes_sent, budgets.cloud_bytes_per_session, "egress-spent", "sealed bytes sent by this client"),
-        ("bytes_last_day", day.bytes_sent, budgets.cloud_bytes_per_day, "egress-spent", "sealed bytes sent in the last 24 hours"),
-        ("calls_last_day", day.calls, budgets.cloud_calls_per_day, "calls-spent", "calls of the cloud in the last 24 hours"),
-        ("usd_last_day", day.usd, budgets.cloud_usd_per_day, "money-spent", "price of the cloud's tokens in the last 24 hours"),
-    ):
-        if limit is not None or name == "bytes_sent":
-            verdict = _purse(verdict, name, value if day.known or name == "bytes_sent" else None, limit, label, reason)
-    if (joules := budgets.local_joules_per_day) is not None:
-        used = day.joules if day.known else None
-        empty = None if used is None else used >= joules
-        verdict = wish(
-            "joules_last_day", used, joules, empty, "energy-spent", "energy of the edge in the last 24 hours", below(used, joules)
-        )
-    if not facts.edge_fit:
-        reason = "the edge model came out of its compression broken: its confidence means nothing"
-        verdict = wish("edge_fit", False, True, True, "unfit", reason, "a model that is fit")
-    charge, floor = snapshot.battery_percent, budgets.battery_floor_percent
-    low = None if charge is None else charge < floor and snapshot.plugged is not True
-    reason = "unplugged and low: leaning saves energy"
-    verdict = wish("battery_percent", charge, floor, low, "battery", reason, below(charge, floor))
-    heat, most = snapshot.temperature_c, budgets.max_temperature_c
-    hot = None if heat is None else heat > most
-    verdict = wish("temperature_c", heat, most, hot, "temperature", "the hottest sensor", above(heat, most))
-    load, full = snapshot.cpu_load, budgets.max_cpu_load
-    busy = None if load is None else full is not None and load > full
-    return wish("cpu_load", load, "off" if full is None else full, busy, "load", "run queue per CPU", above(load, full))
-
-
 def _prompt(policy: Policy, facts: Facts, verdict: Verdict) -> Verdict:
-    """Whether a local try is worth its energy, where the policy has a router."""
+    """Whether a local try is worth its energy: where the policy has a router, and in a conversation that the cloud has taken over."""
+    kept, since = policy.handoff.sticky_turns, facts.turns_since_cloud
+    if kept and since is not None:
+        reason = "turns since the cloud took over this conversation"
+        found = Finding("prompt", "turns_since_cloud", since, kept, since <= kept, "sticky", reason, above(since, kept))
+        verdict = _lean(policy, verdict, found)
     if policy.quality.router is None:
         return verdict
     score, floor = facts.prompt_score, policy.quality.router_floor
@@ -216,22 +201,22 @@ def _prompt(policy: Policy, facts: Facts, verdict: Verdict) -> Verdict:
     return _lean(policy, verdict, Finding("prompt", "router", score, floor, hopeless, "hopeless-prompt", reason, below(score, floor)))
 
 
-def _purse(verdict: Verdict, name: str, value: float | None, limit: float | None, label: str, reason: str) -> Verdict:
-    """What the cloud may cost. Spent, or not known any more, the cloud is out for good, even as the only target."""
-    gone = limit is not None and (value is None or value >= limit)
-    if gone and CLOUD in verdict.allowed:
-        verdict = replace(verdict, constrained=tuple(target for target in verdict.constrained if target != CLOUD))
-    shown: Value = "unlimited" if limit is None else limit
-    found = Finding("budgets", name, value, shown, gone, label if value is not None else "ledger-failed", reason, below(value, limit))
-    return take_away(verdict, CLOUD, found)
-
-
 def _lean(policy: Policy, verdict: Verdict, found: Finding, *, away: Target = LOCAL) -> Verdict:
-    """A wish to answer elsewhere. Where the cloud is missing only because it cannot be reached, `offline.mode` may say to fail instead."""
-    return step_back(verdict, away, found, or_fail=away == LOCAL and verdict.offline and policy.offline.mode == "fail")
+    return lean(verdict, found, policy.offline.mode, away=away)
 
 
 def _threshold(policy: Policy, task: str, artifact_threshold: float | None) -> float | None:
     """What a finished answer's confidence is held against; None where nothing is calibrated."""
     wanted: float | Literal["artifact"] = getattr(policy.quality.confidence_threshold, task)
     return artifact_threshold if wanted == "artifact" else wanted
+
+
+def _certificate_decides(policy: Policy, task: str, promise: Promise) -> bool:
+    """Whether the certified threshold stands in for the model's own."""
+    return promise.threshold is not None and getattr(policy.quality.confidence_threshold, task) == "artifact"
+
+
+def _goes_without(policy: Policy, promise: Promise) -> bool:
+    """Whether that no certificate holds is nothing to speak of: the policy asks for none but what a model may carry."""
+    quality = policy.quality
+    return quality.uncertified == "confidence" and not promise.broken and set(quality.certificates) <= {ARTIFACT}

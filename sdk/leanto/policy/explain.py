@@ -65,7 +65,8 @@ def _route(decision: Decision) -> str:
 
 
 def _cost(decision: Decision) -> str:
-    energy = "n/a" if decision.energy_j is None else f"{decision.energy_j:.3f} J"
+    wasted = f", {decision.wasted_j:.3f} J wasted" if decision.wasted_j else ""
+    energy = "n/a" if decision.energy_j is None else f"{decision.energy_j:.3f} J ({decision.energy_source}{wasted})"
     first = "" if decision.ttft_ms is None else f" (first text {decision.ttft_ms:.1f} ms)"
     tokens = f"tokens {decision.local_tokens} local, {decision.cloud_tokens} cloud, {decision.wasted_tokens} wasted"
     return f"{decision.total_ms:.1f} ms{first}, {tokens}, {decision.bytes_sent} bytes sent, energy {energy}"

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from leanto.decision import Facts, Spent
+from leanto.decision import Facts, Promise, Spent
 from leanto.errors import UserError
 from leanto.ledger import Spending
-from leanto.policy.decide import decide, judge_answer, judge_stream
+from leanto.policy.decide import decide, judge_answer, judge_certificate, judge_stream
 from leanto.policy.schema import Policy
 from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.signals import Snapshot
@@ -35,6 +35,7 @@ class Logged:
     confidence: float | None
     calibrated: bool
     artifact_threshold: float | None
+    promise: Promise | None
     lowest: float | None
     window: int | None
     total_ms: float
@@ -112,7 +113,9 @@ def route_under(policy: Policy, line: Logged) -> str:
     if line.lowest is not None and line.window == policy.handoff.window:
         verdict = judge_stream(policy, verdict, line.lowest)
     if verdict.start == LOCAL and line.confidence is not None:
-        verdict = judge_answer(policy, verdict, line.facts.task, line.confidence, line.artifact_threshold)
+        promise = line.promise if line.promise and policy.quality.certificates else Promise()
+        verdict = judge_answer(policy, verdict, line.facts.task, line.confidence, line.artifact_threshold, promise)
+        verdict = judge_certificate(policy, verdict, line.confidence, promise)
     if verdict.start == LOCAL or policy.handoff.max_switches == 0:
         return LOCAL
     return f"{LOCAL}→{CLOUD}" if verdict.start == CLOUD else "none"
@@ -190,6 +193,7 @@ def _logged(record: dict[str, Any]) -> Logged:
     stream = [check for check in record["checks"] if check["stage"] == "stream" and check["name"].startswith("mean_logprob_")]
     watched = next((check for check in reversed(stream) if check["value"] is not None), None)
     plain = {field.name: record[field.name] for field in fields(Logged) if field.name in record}
+    plain |= {"promise": Promise(**record["promise"]) if record.get("promise") else None}
     plain |= {"facts": Facts(**facts), "spent": spent, "snapshot": Snapshot(**record["snapshot"])}
     plain |= {"lowest": watched and float(watched["value"]), "window": watched and int(watched["name"].rpartition("_")[2])}
     return Logged(**plain)

@@ -30,6 +30,11 @@ VARIABLES: Mapping[str, tuple[Value, str]] = {  # name → (an example, what it 
     "memory_available_bytes": (2**30, "free memory"),
     "temperature_c": (50.0, "the hottest sensor"),
     "link": ("up", '"up", "down" or "unknown"'),
+    "battery_power_w": (5.0, "watts drawn from the battery"),
+    "memory_pressure": (0.0, "share of the last ten seconds in which something waited for memory"),
+    "throttled": (False, "whether a part is so hot that the machine slows down"),
+    "metered": (False, "whether bytes cost money on this link, where the application says so"),
+    "rtt_ms": (40.0, "time to the cloud and back, as seen lately"),
     "bytes_sent": (0, "sealed bytes sent by this client"),
 }
 FUNCTIONS = {"contains", "endsWith", "matches", "size", "startsWith"}

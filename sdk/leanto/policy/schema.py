@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from leanto.decision import Target
 from leanto.errors import PolicyError
-from leanto.policy.fields import address, choice, integer, number, option, public_key, text, texts, word_or
+from leanto.policy.fields import address, choice, integer, integers, number, option, public_key, text, texts, word_or
 from leanto.policy.overrides import Override, apply
 from leanto.policy.rules import Rule, RuleFault, read_rule
 from leanto.policy.verdict import TARGETS
@@ -28,9 +28,22 @@ VERSION = 1
 MAX_BYTES = 1 << 20
 MAX_RULES = 32
 SECRET = "secret"
+ARTIFACT = "artifact"
+RELEASE_KEY = "uPw5q4oS3gqqTgpk0MVuMv40/xaojUaJSdVWDi8V8fw="
 DEFAULT_CLASSES: Mapping[str, tuple[Target, ...]] = MappingProxyType(
     {"public": ("local", "cloud"), "personal": ("local", "cloud"), SECRET: ("local",)}
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseLogTarget:
+    """The log in which the node's release must stand."""
+
+    key: str = option("", text, "its key, name+id+base64, as `leanto-cloud release` prints it")
+    store: str = option("", text, "the file that keeps the last checkpoint")
+    witnesses: tuple[str, ...] = option((), texts, "the keys of those who must have cosigned")
+    quorum: int = option(0, integer(0, 64), "how many of them")
+    tiles: str | None = option(None, text, "the log's address, needed once it has grown: https://…")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,13 @@ class CloudTarget:
     hedge_after_ms: int | None = option(
         None, word_or("off", integer(1, 600_000), None), "an answer that has not begun by then is asked for over a second connection too"
     )
+    padding: Literal["blocks", "buckets", "constant"] = option(
+        "blocks", choice("blocks", "buckets", "constant"), "what sizes and times may tell whoever watches the line; docs/wire.md, Frames"
+    )
+    cadence_ms: int = option(50, integer(5, 1000), "constant: time from one frame of an answer to the next")
+    cadence_frames: int = option(32, integer(1, 1024), "constant: an answer is a multiple of so many frames")
+    suites: tuple[int, ...] = option((1,), integers(1, 2), "numbers of the suites that the node may serve; docs/wire.md, Sealing")
+    log: ReleaseLogTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,15 @@ class Budgets:
     max_temperature_c: float = option(90.0, number(0, 150), "above it, no local generation if the cloud may answer")
     max_cpu_load: float | None = option(
         None, word_or("off", number(0, 10_000), None), 'run queue per CPU above which there is none either; or "off"'
+    )
+    max_memory_pressure: float | None = option(
+        None, word_or("off", number(0, 1), None), 'share of the time waited for memory above which there is none either; or "off"'
+    )
+    max_rtt_ms: float | None = option(
+        None, word_or("off", number(0, 3_600_000), None), 'time to the cloud and back above which the edge answers if it may; or "off"'
+    )
+    metered_link: Literal["use", "spare"] = option(
+        "use", choice("use", "spare"), "where bytes cost money: lean all the same, or answer locally if the edge may"
     )
     cloud_bytes_per_session: int | None = option(
         None, word_or("unlimited", integer(0, 2**50), None), "sealed bytes one client may send; beyond it, local only"
@@ -102,8 +131,12 @@ class Quality:
     """When a finished local answer is good enough."""
 
     confidence_threshold: ConfidenceThreshold = field(default_factory=ConfidenceThreshold)
-    certificates: tuple[str, ...] = option((), texts, "files of `leanto certify`, beside the policy file unless absolute")
-    certificate_key: str | None = option(None, public_key, "who must have signed them (base64, 32 bytes)")
+    certificates: tuple[str, ...] = option(
+        (ARTIFACT,), texts, 'files of `leanto certify`, beside the policy file unless absolute; "artifact": those that the model carries'
+    )
+    certificate_key: str | None = option(
+        RELEASE_KEY, public_key, "who must have signed them (base64, 32 bytes); the default signed those of the embedded models"
+    )
     router: str | None = option(None, text, "a file of `leanto train-router`, beside the policy file unless absolute")
     router_floor: float = option(0.5, number(0, 1), "score of a prompt below which the edge does not even try, if the cloud may answer")
     uncertified: Literal["confidence", "cloud"] = option(
@@ -122,6 +155,7 @@ class Handoff:
     window: int = option(16, integer(1, 4096), "tokens in that window")
     resume: Literal["prefix", "restart"] = option("prefix", choice("prefix", "restart"), "how the cloud goes on after visible text")
     max_switches: int = option(1, integer(0, 16), "hand-offs to the cloud in one request")
+    sticky_turns: int = option(0, integer(0, 1000), "turns of a conversation that the cloud keeps after one that it took over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +165,14 @@ class Offline:
     mode: Literal["local_best_effort", "fail"] = option(
         "local_best_effort", choice("local_best_effort", "fail"), "answer locally and say so, or fail"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Which local answers are asked again in the cloud, to see whether a certificate keeps its promise."""
+
+    share: float = option(0.0, number(0, 1), "of the certified answers of those classes")
+    classes: tuple[str, ...] = option((), texts, "the privacy classes whose users consented")
 
 
 @dataclass(frozen=True)
@@ -143,6 +185,7 @@ class Policy:
     quality: Quality = field(default_factory=Quality)
     handoff: Handoff = field(default_factory=Handoff)
     offline: Offline = field(default_factory=Offline)
+    audit: Audit = field(default_factory=Audit)
     rules: tuple[Rule, ...] = ()
     origin: str = "default"
 
@@ -153,7 +196,7 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of everything but where it came from."""
-        plain = {name: asdict(part) for name in ("budgets", "quality", "handoff", "offline") if (part := getattr(self, name))}
+        plain = {name: asdict(part) for name in ("budgets", "quality", "handoff", "offline", "audit") if (part := getattr(self, name))}
         classes = {name: list(targets) for name, targets in self.privacy.classes.items()}
         cloud = asdict(self.cloud) if self.cloud else None
         privacy = {"default": self.privacy.default, "classes": classes}
@@ -194,7 +237,7 @@ class _Reader:
     overridden: Mapping[tuple[str, ...], str]
 
     def policy(self, document: dict[str, Any]) -> Policy:
-        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline", "rules"))
+        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline", "audit", "rules"))
         if type(document.get("version")) is not int or document["version"] != VERSION:
             raise self.error(("version",), f"expected version = {VERSION} at the top, the only one this release reads")
         targets = self.table(document, (), "targets")
@@ -203,24 +246,38 @@ class _Reader:
         threshold = self.record(ConfidenceThreshold, quality, ("quality",), "confidence_threshold")
         quality = {name: value for name, value in quality.items() if name != "confidence_threshold"}
         certified: Quality = self.record(Quality, {"quality": quality}, (), "quality")
-        if certified.certificates and certified.certificate_key is None:
+        if set(certified.certificates) - {ARTIFACT} and "certificate_key" not in quality:
             raise self.error(("quality", "certificates"), "quality.certificates: give the certificate_key that signed them, too")
+        privacy = self.privacy(self.table(document, (), "privacy"))
         return Policy(
             cloud=self.cloud(targets) if "cloud" in targets else None,
-            privacy=self.privacy(self.table(document, (), "privacy")),
+            privacy=privacy,
             budgets=self.record(Budgets, document, (), "budgets"),
             quality=replace(certified, confidence_threshold=threshold),
             handoff=self.record(Handoff, document, (), "handoff"),
             offline=self.record(Offline, document, (), "offline"),
+            audit=self.audit(document, privacy, certified),
             rules=self.rules(document.get("rules", [])),
             origin=self.origin,
         )
 
     def cloud(self, targets: dict[str, Any]) -> CloudTarget:
-        cloud: CloudTarget = self.record(CloudTarget, targets, ("targets",), "cloud")
+        table, where = self.table(targets, ("targets",), "cloud"), ("targets", "cloud")
+        plain = {"cloud": {name: value for name, value in table.items() if name != "log"}}
+        cloud: CloudTarget = self.record(CloudTarget, plain, ("targets",), "cloud")
         if not cloud.address:
-            raise self.error(("targets", "cloud"), '[targets.cloud] needs address = "host:port"')
-        return cloud
+            raise self.error(where, '[targets.cloud] needs address = "host:port"')
+        round_ms = cloud.cadence_ms * cloud.cadence_frames
+        if cloud.padding == "constant" and round_ms >= cloud.timeout_ms:
+            message = f"targets.cloud.cadence_frames: no answer ends before {round_ms} ms, which is over timeout_ms = {cloud.timeout_ms}"
+            raise self.error((*where, "cadence_frames"), message)
+        return replace(cloud, log=self.log(table, where)) if "log" in table else cloud
+
+    def log(self, table: dict[str, Any], where: tuple[str, ...]) -> ReleaseLogTarget:
+        log: ReleaseLogTarget = self.record(ReleaseLogTarget, table, where, "log")
+        if not log.key or not log.store:
+            raise self.error((*where, "log"), "[targets.cloud.log] needs the log's key, and a file to store its last checkpoint")
+        return log
 
     def privacy(self, table: dict[str, Any]) -> Privacy:
         self.only(table, ("privacy",), ("default", "classes"))
@@ -232,6 +289,18 @@ class _Reader:
         if not isinstance(default, str) or default not in classes:
             raise self.error(("privacy", "default"), f"privacy.default: expected one of the classes {', '.join(classes)}")
         return Privacy(default, MappingProxyType(classes))
+
+    def audit(self, document: dict[str, Any], privacy: Privacy, quality: Quality) -> Audit:
+        audit: Audit = self.record(Audit, document, (), "audit")
+        closed = [name for name in audit.classes if "cloud" not in privacy.classes.get(name, ())]
+        if closed:
+            raise self.error(
+                ("audit", "classes"), f"audit.classes: the cloud may not answer {', '.join(closed)}, so it cannot be audited there"
+            )
+        if audit.share and not (audit.classes and quality.certificates):
+            missing = "audit.classes, whose users consented" if quality.certificates else "quality.certificates, whose promise is watched"
+            raise self.error(("audit", "share"), f"audit.share needs {missing}")
+        return audit
 
     def targets(self, name: str, value: Any) -> tuple[Target, ...]:
         known = isinstance(value, list) and all(isinstance(item, str) and item in TARGETS for item in value)

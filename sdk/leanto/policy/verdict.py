@@ -82,6 +82,11 @@ def step_back(verdict: Verdict, target: Target, found: Finding, *, or_fail: bool
     return _record(verdict.label(found.label), found, "waived", "; kept, there is no other target")
 
 
+def lean(verdict: Verdict, found: Finding, offline: str, *, away: Target = LOCAL) -> Verdict:
+    """A wish to answer elsewhere. Where the cloud is missing only because it cannot be reached, `offline.mode` may say to fail instead."""
+    return step_back(verdict, away, found, or_fail=away == LOCAL and verdict.offline and offline == "fail")
+
+
 def below(value: float | None, floor: float | None) -> str:
     """What turns a check that fails below `floor`."""
     return "" if value is None or floor is None else ("< " if value >= floor else ">= ") + _exact(floor)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import leanto_edge
+from leanto.agreement import same
 from leanto.cli import main
-from leanto.cli.calibrate import same
 
 UTTERANCES = [
     f"{verb} {what} {when}"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import strategies
 from leanto import Client, Decision, Policy, Snapshot, parse_policy
 from leanto.cli import main
+from leanto.decision import Promise
 from leanto.errors import UserError
 from leanto.policy import Facts, Spent, decide, judge_answer
 from leanto.policy.claims import read_claim
@@ -22,7 +23,8 @@ FINE = Snapshot(80.0, True, 0.2, 10**9, 40.0, "up")
 
 def line(route: str = "local", confidence: float | None = 0.9, **more: Any) -> Logged:
     values: dict[str, Any] = {
-        "facts": FACTS, "spent": Spent(), "snapshot": FINE, "calibrated": True, "artifact_threshold": 0.5, "lowest": None, "window": None,
+        "facts": FACTS, "spent": Spent(), "snapshot": FINE, "calibrated": True, "artifact_threshold": 0.5,
+        "promise": None, "lowest": None, "window": None,
         "total_ms": 10.0, "energy_j": 1.0, "usd": 0.0, "bytes_sent": 0,
     }  # fmt: skip
     return Logged(route=route, confidence=confidence, **{**values, **more})
@@ -76,7 +78,7 @@ def test_the_route_is_what_the_decision_would_be(policy: Policy, facts: Facts, s
     if verdict.start != "local":
         assert route == (verdict.start or "none")
     elif policy.handoff.max_switches:
-        start = judge_answer(policy, verdict, facts.task, confidence, 0.5).start
+        start = judge_answer(policy, verdict, facts.task, confidence, 0.5, Promise()).start
         assert route == {"local": "local", "cloud": "local→cloud", None: "none"}[start]
 
 
