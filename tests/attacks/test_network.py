@@ -139,7 +139,7 @@ def test_a_reader_that_takes_nothing_is_dropped_and_its_place_is_free() -> None:
             await until(lambda: node.server.admission.present == 0)
 
     attack(act, engine, HASTY)
-    assert engine.produced < 10
+    assert engine.produced < 100  # those that wait to leave
 
 
 def test_a_reader_that_stops_reading_is_dropped_and_its_place_is_free() -> None:
