@@ -16,7 +16,7 @@ help:
 	@echo "make demo   build, start a private compute node on loopback, run real requests"
 	@echo "make test   the tests          make lint   types, style and import directions"
 	@echo "make test-native  kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer"
-	@echo "make fuzz   malformed artifacts for the loader, MINUTES=10 of them"
+	@echo "make fuzz   malformed artifacts for the loader, messages for the node, MINUTES=10 of each"
 	@echo "make test-neon    kernels and engine as 64-bit ARM, cross-compiled and run by qemu (Debian)"
 	@echo "make bench  the benchmarks     make clean  remove what make made"
 	@echo "make bench-peers  speed beside llama.cpp, ik_llama.cpp and ONNX Runtime (installs them)"
@@ -54,12 +54,13 @@ test-native: $(SANITIZED)/.done
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONMALLOC=malloc CI=true \
 	$(SANITIZED)/bin/python -m pytest tests/kernels tests/edge_runtime tests/fuzz --timeout 600
 
-# atheris finds the way into the loader by the lines that it reaches; what it learns stays in build/fuzz.
+# atheris finds the way into the loader, and into what a node reads, by the lines that it reaches; what it learns stays in build/fuzz*.
 MINUTES := 10
 fuzz: $(DEV)
 	$(PIP) "atheris>=3.0"
-	mkdir -p build/fuzz
+	mkdir -p build/fuzz build/fuzz-node
 	cd tests && ../$(BIN)/python -m fuzz.explore ../build/fuzz -artifact_prefix=../build/ -max_total_time=$$(( $(MINUTES) * 60 ))
+	cd tests && ../$(BIN)/python -m fuzz.explore_node ../build/fuzz-node -artifact_prefix=../build/ -max_total_time=$$(( $(MINUTES) * 60 ))
 
 test-neon: $(CORE)
 	bash kernels/aarch64/test.sh

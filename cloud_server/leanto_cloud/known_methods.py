@@ -27,7 +27,7 @@ class _KnownMethods(cygrpc.AioServer):  # type: ignore[misc]
 
 class _Server(_server.Server):  # type: ignore[misc, unused-ignore]
     def __init__(self, interceptors: Sequence[aio.ServerInterceptor], options: Sequence[tuple[str, int]]) -> None:
-        self._loop = cygrpc.get_working_loop()
+        self._loop = asyncio.get_running_loop()
         self._server = _KnownMethods(self._loop, None, (), tuple(interceptors), tuple(options), None)
 
 

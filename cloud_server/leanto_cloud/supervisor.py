@@ -23,7 +23,7 @@ from leanto_cloud.redaction import log
 
 START_S = 600.0  # a large model takes its time
 GRACE_S = 10.0  # beyond the drain, before a worker is killed
-STEADY_S = 1.0  # a worker that dies sooner than this counts against the next start
+STEADY_S = 1.0  # a worker serves at least so long before the next is started; one that dies sooner counts against the next start
 LONGEST_PAUSE_S = 10.0
 
 State = Literal["starting", "serving", "retired"]
@@ -166,7 +166,7 @@ class Supervisor:
             if "ready" in message:
                 self._now_serves(worker, message["ready"])
             elif worker.state == "serving" and all(other.state != "starting" for other in self._workers) and not self._stopping:
-                self._start_at = time.monotonic()
+                self._start_at = max(time.monotonic(), worker.since + STEADY_S)
 
     def _now_serves(self, worker: _Worker, description: dict[str, Any]) -> None:
         if not self._described:

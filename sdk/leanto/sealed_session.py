@@ -51,6 +51,7 @@ T = TypeVar("T")
 
 EVIDENCE_TIMEOUT_S = 5.0
 ATTEMPTS = 3
+RECONNECT_S = 0.15  # before the last attempt: gRPC tries a lost connection again after about 0.1 s, and refuses calls until then
 RTT_WEIGHT = 0.5  # of the newest; evidence is fetched seldom
 _PREFIX_BYTES = 5  # gRPC's, before each message
 
@@ -86,21 +87,18 @@ class SealedSession:
 
     async def verified(self, until: float, meter: Meter) -> Claims:
         """The node's claims: those at hand until they expire, else fresh evidence, verified against a fresh nonce."""
-        if self.claims is None or self.claims.expires_s <= self._clock.wall():
-            self.claims = None
-            try:
-                self.claims = await self._fetch_claims(until, meter)
-            except aio.AioRpcError as error:
-                raise self._fault(error) from None
-        return self.claims
+        try:
+            return await self._current_claims(until, meter)
+        except aio.AioRpcError as error:
+            raise self._fault(error) from None
 
     async def generate(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[RemoteChunk, None]:
         """The answer's chunks. Tried again, sealed again, only while no chunk has come."""
         message = inner_message(request, self._padding, self._cadence)
         for attempt in range(1, ATTEMPTS + 1):
             started = False
-            claims = await self.verified(until, meter)
             try:
+                claims = await self._current_claims(until, meter)
                 async with aclosing(self._exchange(message, request, claims, until, meter)) as chunks:
                     async for chunk in chunks:
                         started = True
@@ -110,12 +108,20 @@ class SealedSession:
                 if started or attempt == ATTEMPTS or error.code() not in _TRY_AGAIN_NOW:
                     raise self._fault(error) from None
                 self.claims = None  # a restarted node has another key
+                if attempt > 1:
+                    await asyncio.sleep(min(RECONNECT_S, self._left_s(until)))
             except SealError as error:
                 raise ProtocolFault(f"{self._address}: {error}") from None
 
     async def close(self) -> None:
         """Close the channel; calls under way end."""
         await self._channel.close()
+
+    async def _current_claims(self, until: float, meter: Meter) -> Claims:
+        if self.claims is None or self.claims.expires_s <= self._clock.wall():
+            self.claims = None
+            self.claims = await self._fetch_claims(until, meter)
+        return self.claims
 
     async def _fetch_claims(self, until: float, meter: Meter) -> Claims:
         nonce = secrets.token_bytes(NONCE_BYTES)

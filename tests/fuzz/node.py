@@ -15,20 +15,22 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from functools import cache
 from random import Random
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from fuzz.loader import LINE_CHARACTERS, SECONDS, bound_memory
+from leanto_cloud import cadence
 from leanto_cloud.admission import Admission
 from leanto_cloud.development import DevelopmentAttester
 from leanto_cloud.engines.base import Capabilities, EngineRequest, EngineToken
 from leanto_cloud.errors import Refused
 from leanto_cloud.identity import Identity
 from leanto_cloud.service import PrivateCompute
+from leanto_cloud.service import _parse as parse
+from leanto_wire.frame import Padding
 from leanto_wire.keys import public_key
-from leanto_wire.seal import SUITE, Binding, seal_request
-from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse, SamplingParams, TokenizedInput
+from leanto_wire.seal import SUITE, Binding, Opener, Sealer, seal_request
+from leanto_wire.v1.inference_pb2 import Cadence, GenerateRequest, GenerateResponse, SamplingParams, TokenizedInput
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, KeyConfig, SealedRequest
 from nodes import MODEL_ID, RELEASE, EchoEngine
 
@@ -76,6 +78,10 @@ def wild_request(random: Random) -> GenerateRequest:
     request.sampling_params.CopyFrom(sampling)
     request.stream = random.random() < 0.7
     request.task = random.choice((0, 1, 2, 3, 77))  # type: ignore[assignment]
+    if random.random() < 0.4:
+        request.cadence.CopyFrom(
+            Cadence(period_ms=random.choice((0, 5, 50, 1000, 2**32 - 1)), frames=random.choice((0, 1, 7, 1024, 2**32 - 1)))
+        )
     if random.random() < 0.1:
         request.tokenized.CopyFrom(TokenizedInput(original_text="a", input_ids=[1, 2]))
     return request
@@ -120,7 +126,7 @@ def check(kind: str, raw: bytes) -> str:
     identity, service, _ = parts()
     try:
         if kind == "inner":
-            return _answer(asyncio.run(_responses(service, raw)))
+            return _answer(*asyncio.run(_chunks(service, raw)))
         if kind == "evidence":
             identity.evidence(EvidenceRequest.FromString(raw).nonce)
             return "evidence"
@@ -132,17 +138,29 @@ def check(kind: str, raw: bytes) -> str:
         return "DecodeError"
 
 
-async def _responses(service: PrivateCompute, raw: bytes) -> list[GenerateResponse]:
+async def _chunks(service: PrivateCompute, raw: bytes) -> tuple[Padding, list[bytes]]:
+    """The answer to `raw` as it would leave the node, opened again."""
+    padding = list(Padding)[len(raw) % 3]
+    request = parse(raw)
+    sealer = Sealer(bytes(32), b"", "response", SUITE, padding)
+    opener = Opener(bytes(32), b"", "response", SUITE, padding)
     made = []
-    async for response in service._respond(raw):
-        made.append(response)
-        assert len(made) <= CHUNKS
-    return made
+    async for chunk in cadence.sealed(service._respond(request), sealer, request, cadence.Clock(sleep=_no_time)):
+        made.append(opener.open(chunk.ciphertext, final=chunk.final))
+        assert len(made) <= CHUNKS + cadence.FRAMES.stop
+    opener.close()
+    return padding, made
 
 
-def _answer(responses: list[Any]) -> str:
-    *chunks, last = responses
-    assert all(response.WhichOneof("response") == "chunk" for response in chunks)
+async def _no_time(_: float) -> None:
+    await asyncio.sleep(0)
+
+
+def _answer(padding: Padding, chunks: list[bytes]) -> str:
+    if padding is Padding.CONSTANT:
+        return "paced"
+    *begun, last = map(GenerateResponse.FromString, chunks)
+    assert all(response.WhichOneof("response") in ("chunk", "chunks") for response in begun)
     kind = str(last.WhichOneof("response"))
     assert kind in ("complete", "error")
     assert last.error.message.isprintable()
