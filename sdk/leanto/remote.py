@@ -21,6 +21,7 @@ from leanto.request import Ask
 if TYPE_CHECKING:
     from leanto.sealed_session import SealedSession
     from leanto_wire.claims import Claims
+    from leanto_wire.policies import HardwarePolicy
 
 __all__ = ["RemoteCall", "RemoteChunk", "RemoteLeg", "RemoteRequest", "RemoteTarget", "Tls"]
 
@@ -52,13 +53,18 @@ class RemoteTarget:
     """Where a node is and what it must prove.
 
     `address` is host:port. `development_root` (base64, from the node's ready file) names the one root whose development
-    evidence is accepted. Without `tls` only loopback addresses are used.
+    evidence is accepted; `evidence` (a policy of leanto_wire.policies) says what its hardware must prove instead. One of the two.
+    Without `tls` only loopback addresses are used.
     """
 
     address: str
     development_root: str | None = None
     tls: Tls | None = None
+<<<<<<< HEAD
     log: ReleaseLog | None = None
+=======
+    evidence: HardwarePolicy | None = None
+>>>>>>> 43e3f93 (A cloud target asks for a development root or for evidence of hardware, never both; leanto evidence prints the claims)
 
 
 @dataclass(frozen=True, slots=True)

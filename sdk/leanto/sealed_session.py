@@ -25,7 +25,7 @@ from leanto.remote import Meter, RemoteChunk, RemoteRequest, RemoteTarget
 from leanto_wire.claims import Claims
 from leanto_wire.development import DevelopmentPolicy
 from leanto_wire.errors import EvidenceError, SealError
-from leanto_wire.evidence import verify
+from leanto_wire.evidence import Policy, verify
 from leanto_wire.keys import public_key
 from leanto_wire.report_data import NONCE_BYTES
 from leanto_wire.seal import MAX_MESSAGE_BYTES, SUITE, Binding, Opener, Sealed, seal_request
@@ -249,9 +249,14 @@ def _size(message: Message) -> int:
     return message.ByteSize() + _PREFIX_BYTES
 
 
-def _policy(target: RemoteTarget) -> DevelopmentPolicy:
+def _policy(target: RemoteTarget) -> Policy:
+    """What the node must prove: its hardware, or, where nothing asks for that, possession of a key."""
+    if target.evidence is not None:
+        if target.development_root is not None:
+            raise TargetError(f"{target.address}: a target has either evidence or a development root")
+        return target.evidence
     if target.development_root is None:
-        raise TargetError(f"{target.address}: name the development root that its evidence must be signed by")
+        raise TargetError(f"{target.address}: say what the node must prove: its evidence, or a development root that must have signed it")
     try:
         return DevelopmentPolicy.from_base64(target.development_root)
     except ValueError as error:
