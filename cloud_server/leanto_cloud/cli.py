@@ -22,6 +22,7 @@ from leanto_cloud.errors import CloudError, ConfigurationError
 if TYPE_CHECKING:
     import grpc
 
+    from leanto_cloud.attesters.base import Attester
     from leanto_cloud.engines.base import Engine
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -52,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=_port, default=0, help="port; 0 takes a free one (default: 0)")
     serve.add_argument("--development", action="store_true", help="use the development attester: proves possession of a key, nothing else")
+    serve.add_argument("--attester", choices=("sev-snp", "tdx"), help="the confidential guest that this node runs in")
+    serve.add_argument(
+        "--endorsements", type=Path, metavar="FOLDER", help="what its evidence is checked with: ask, ark, crl, collateral, …"
+    )
     serve.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM certificate chain; needed beyond this machine")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its PEM private key")
     serve.add_argument("--ready-file", type=Path, metavar="FILE", help="write address, root and model here as JSON once serving")
@@ -74,31 +79,42 @@ def _count(text: str) -> int:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    if not options.development:
-        raise ConfigurationError("no attester: this node could prove nothing about itself; use --development to try it without hardware")
-    from leanto_cloud.development import DevelopmentAttester
     from leanto_cloud.identity import Identity
     from leanto_cloud.release import release_digest
     from leanto_cloud.server import Limits, Server
 
     redaction.guard_loop(asyncio.get_running_loop())
+    attester, attested = _attester(options)
     engine = _load_engine(options)
     model_id = engine.capabilities.model_id
-    attester = DevelopmentAttester()
     identity = Identity(attester, release_digest=release_digest(model_id), model_id=model_id)
     limits = Limits(running=options.running, waiting=options.waiting, drain_s=options.drain)
     server = Server(engine, identity, host=options.host, port=options.port, limits=limits)
     try:
         await server.start(_credentials(options))
         stop = _stop_on_signals()
-        ready = {"address": server.address, "development_root": attester.root_base64, "model_id": model_id, "pid": os.getpid()}
-        redaction.log.info("serving %s on %s (development evidence)", model_id, server.address)
+        ready = {"address": server.address, **attested, "model_id": model_id, "pid": os.getpid()}
+        redaction.log.info("serving %s on %s (%s evidence)", model_id, server.address, options.attester or "development")
         with _ReadyFile(options.ready_file, ready):
             await server.serve_until(stop)
     finally:
         engine.close()
     redaction.log.info("drained")
     return 0
+
+
+def _attester(options: argparse.Namespace) -> tuple[Attester, dict[str, object]]:
+    """What makes the node's evidence, and what the ready file says of it. Development evidence is never a fallback."""
+    if options.development is (options.attester is not None):
+        raise ConfigurationError("no attester, or two: give --attester, or --development to try the node without hardware")
+    if options.development:
+        from leanto_cloud.development import DevelopmentAttester
+
+        development = DevelopmentAttester()
+        return development, {"development_root": development.root_base64}
+    from leanto_cloud.attesters.tsm import PROVIDERS, TsmAttester
+
+    return TsmAttester(PROVIDERS[options.attester], endorsements=options.endorsements), {"evidence": options.attester}
 
 
 def _load_engine(options: argparse.Namespace) -> Engine:

@@ -33,13 +33,9 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
     if cloud is None:
         return None
     plain = cloud.tls_root_certificates is None and _is_loopback(cloud.address)
-<<<<<<< HEAD
-    log = ReleaseLog(**asdict(cloud.log)) if cloud.log else None
-    target = RemoteTarget(cloud.address, cloud.development_root, None if plain else Tls(cloud.tls_root_certificates), log=log)
-=======
     tls = None if plain else Tls(cloud.tls_root_certificates)
-    target = RemoteTarget(cloud.address, cloud.development_root, tls, _policy(cloud.evidence))
->>>>>>> 43e3f93 (A cloud target asks for a development root or for evidence of hardware, never both; leanto evidence prints the claims)
+    log = ReleaseLog(**asdict(cloud.log)) if cloud.log else None
+    target = RemoteTarget(cloud.address, cloud.development_root, tls, log=log, evidence=_policy(cloud.evidence))
     dial_target(target)
     return target
 

@@ -5,6 +5,7 @@ Pure, offline, fail closed. Parsers take bounded bytes and raise EvidenceError, 
 
 from __future__ import annotations
 
+from leanto_wire.claims import Claim, Claims
 from leanto_wire.evidence.verifier import Policy, verify
 
-__all__ = ["Policy", "verify"]
+__all__ = ["Claim", "Claims", "Policy", "verify"]
