@@ -60,11 +60,8 @@ class RemoteTarget:
     address: str
     development_root: str | None = None
     tls: Tls | None = None
-<<<<<<< HEAD
     log: ReleaseLog | None = None
-=======
     evidence: HardwarePolicy | None = None
->>>>>>> 43e3f93 (A cloud target asks for a development root or for evidence of hardware, never both; leanto evidence prints the claims)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A server's own words reach no error message: what a status says is told in ours.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from leanto.release_log import LogReader
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("leanto")
 
 EVIDENCE_TIMEOUT_S = 5.0
 ATTEMPTS = 2
@@ -120,9 +123,15 @@ class SealedSession:
         self.rtt_ms = took_ms if self.rtt_ms is None else RTT_WEIGHT * took_ms + (1 - RTT_WEIGHT) * self.rtt_ms
         try:
             claims = verify(evidence, self._policy, self._clock.wall(), nonce)
-            return await asyncio.to_thread(self._log.check, evidence.release_proof, claims) if self._log else claims
+            if self._log:
+                claims = await asyncio.to_thread(self._log.check, evidence.release_proof, claims)
         except EvidenceError as error:
             raise EvidenceRefused(f"{self._address}: {error}; nothing was sent", claim=error.claim) from None
+        for claim in claims.claims:
+            _logger.info(
+                "%s, %s evidence: %s %s; not proven: %s", self._address, claims.evidence_type, claim.name, claim.value, claim.does_not_prove
+            )
+        return claims
 
     async def _exchange(
         self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import shutil
 import struct
@@ -88,7 +89,10 @@ def test_the_report_of_a_guest_is_believed_from_end_to_end(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
-def test_a_live_node_answers_a_client_that_believes_its_hardware(tmp_path: Path) -> None:
+def test_a_live_node_answers_a_client_that_believes_its_hardware_and_is_shown_why_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="leanto")
     machine = SnpMachine.make()
     attester = TsmAttester(PROVIDERS["sev-snp"], configfs=Kernel(tmp_path, machine))
 
@@ -99,6 +103,14 @@ def test_a_live_node_answers_a_client_that_believes_its_hardware(tmp_path: Path)
             return text_of(await collect(leg, RemoteRequest("over and over", max_tokens=2)))
 
     assert asyncio.run(ask()) == " over and"
+    assert [record.args[2] for record in caplog.records if record.name == "leanto" and isinstance(record.args, tuple)] == [
+        "hardware",
+        "measurement",
+        "tcb",
+        "key",
+        "release",
+        "model",
+    ]
 
 
 def test_a_report_that_another_writer_came_between_is_made_again(tmp_path: Path) -> None:

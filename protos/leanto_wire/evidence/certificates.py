@@ -20,6 +20,15 @@ from leanto_wire.errors import EvidenceError
 MAX_CERTIFICATE_BYTES = 8192
 MAX_CHAIN = 8
 P384_BYTES = 48
+MALFORMED = (  # what cryptography raises for certificates that are none, some of it only when a part is looked at
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 
@@ -31,7 +40,7 @@ def load_certificate(raw: bytes, name: str) -> x509.Certificate:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # AMD numbers its chip certificates 0
             return x509.load_pem_x509_certificate(raw) if raw.startswith(b"-----") else x509.load_der_x509_certificate(raw)
-    except ValueError:
+    except MALFORMED:
         raise EvidenceError("certificates", f"its certificate {name} does not parse") from None
 
 
@@ -47,7 +56,7 @@ def fingerprint(certificate: x509.Certificate) -> bytes:
     """SHA-256 (32 bytes) of its SubjectPublicKeyInfo: what a policy pins."""
     try:
         key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm):
+    except MALFORMED:
         raise EvidenceError("certificates", "a certificate holds a key of an unknown kind") from None
     return hashlib.sha256(key).digest()
 
@@ -61,9 +70,9 @@ def verify_chain(chain: Sequence[x509.Certificate], roots: frozenset[bytes], now
     try:
         for depth, (certificate, issuer) in enumerate(itertools.pairwise(chain)):
             _check_issued(certificate, issuer, depth)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.DuplicateExtension):
+        return min(_valid_until(certificate, now_s) for certificate in chain)
+    except MALFORMED:
         raise EvidenceError("certificates", "a certificate is not signed by the one above it, or breaks the rules of a chain") from None
-    return min(_valid_until(certificate, now_s) for certificate in chain)
 
 
 def verify_p384(certificate: x509.Certificate, signature: bytes, signed: bytes) -> None:
@@ -74,7 +83,7 @@ def verify_p384(certificate: x509.Certificate, signature: bytes, signed: bytes) 
         if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP384R1) or len(signature) != 2 * P384_BYTES:
             raise ValueError
         key.verify(encode_dss_signature(r, s), signed, ECDSA(hashes.SHA384()))
-    except (ValueError, InvalidSignature, UnsupportedAlgorithm):
+    except MALFORMED:
         raise EvidenceError("signature", "it is not signed by the key of its certificate") from None
 
 

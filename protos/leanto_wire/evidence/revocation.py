@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PSS
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from leanto_wire.errors import EvidenceError
+from leanto_wire.evidence.certificates import MALFORMED
 
 
 def check_revocation(raw: bytes, chain: Sequence[x509.Certificate], now_s: float) -> float:
@@ -21,7 +21,7 @@ def check_revocation(raw: bytes, chain: Sequence[x509.Certificate], now_s: float
         serials = {entry.serial_number for entry in revoked}
         start_s = revoked.last_update_utc.timestamp()
         end_s = revoked.next_update_utc.timestamp() if revoked.next_update_utc else 0.0
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except MALFORMED:
         raise EvidenceError("revocation", "its revocation list does not parse, or is not signed by its root") from None
     if not start_s <= now_s < end_s:
         raise EvidenceError("revocation", "its revocation list is not current")

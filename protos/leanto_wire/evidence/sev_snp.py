@@ -12,7 +12,7 @@ from cryptography import x509
 from leanto_wire.claims import Appraisal, Claim
 from leanto_wire.errors import EvidenceError
 from leanto_wire.evidence.bounds import check_binding, endorsements_of, need
-from leanto_wire.evidence.certificates import load_certificate, verify_chain, verify_p384
+from leanto_wire.evidence.certificates import MALFORMED, load_certificate, verify_chain, verify_p384
 from leanto_wire.evidence.revocation import check_revocation
 from leanto_wire.evidence.snp_report import SIGNER_VCEK, SIGNER_VLEK, TURIN_FAMILY, SnpReport, parse_report, read_tcb
 from leanto_wire.policies import SevSnpPolicy, TcbVersion
@@ -115,7 +115,7 @@ def _is_turin(leaf: x509.Certificate) -> bool:
 def _extension(certificate: x509.Certificate, oid: str) -> bytes | None:
     try:
         value = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(_EXTENSION + oid)).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED):
         return None
     return value.value if isinstance(value, x509.UnrecognizedExtension) else None
 
