@@ -80,9 +80,15 @@ def test_a_status_that_the_policy_does_not_allow_is_refused(samples: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "claim"), [({"attributes": b"\x01" + bytes(7)}, "debug"), ({"module_signer": b"x" * 48}, "module")], ids=str
+    ("change", "claim"),
+    [
+        ({"attributes": b"\x01" + bytes(7)}, "debug"),
+        ({"attributes": b"\0\0\0\x20" + bytes(4)}, "migration"),
+        ({"module_signer": b"x" * 48}, "module"),
+    ],
+    ids=str,
 )
-def test_a_domain_that_may_be_debugged_or_runs_under_a_strange_module_is_refused(
+def test_a_domain_that_may_be_debugged_or_migrated_or_runs_under_a_strange_module_is_refused(
     samples: Path, change: dict[str, bytes], claim: str
 ) -> None:
     report = tdx.verify_quote(*sample(samples), POLICY, ITS_TIME_S)[0]

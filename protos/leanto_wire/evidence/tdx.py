@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +22,7 @@ _PARTIES = (
     "whoever can open the machine: physical attacks such as TEE.fail defeat it",
 )
 _LIMITS = "physical and side-channel attacks, and faults of the measured software, are not excluded"
+_MIGRATABLE = 1 << 5  # in byte 3 of the attributes: bit 29
 _REGISTERS = ("mr_td", "rt_mr0", "rt_mr1", "rt_mr2", "rt_mr3")
 
 
@@ -62,27 +62,25 @@ def _verified(raw: bytes, collateral: bytes, now_s: float) -> TdxReport:
         raise EvidenceError("verifier", "checking a TDX quote needs dcap-qvl: pip install 'leanto[attest]'") from None
     try:
         found = dcap_qvl.verify(raw, dcap_qvl.QuoteCollateralV3.from_json(collateral.decode("utf-8")), int(now_s))
-        content = json.loads(found.to_json())["report"]
+        quote = dcap_qvl.parse_quote(raw)
     except (ValueError, OverflowError):
         raise EvidenceError("signature", "its quote is not genuine, or its collateral is out of date or does not belong to it") from None
-    body = _trust_domain(content)
+    return _read_domain(quote, found.status, tuple(found.advisory_ids))
+
+
+def _read_domain(quote: Any, tcb_status: str, advisories: tuple[str, ...]) -> TdxReport:
+    """The fields of a quote that dcap-qvl has parsed. Raises EvidenceError for an SGX enclave's."""
+    if not quote.is_tdx():
+        raise EvidenceError("report", "its quote is of an SGX enclave, not of a trust domain")
+    body = quote.report
     return TdxReport(
-        registers={name: bytes.fromhex(body[name]) for name in _REGISTERS},
-        attributes=bytes.fromhex(body["td_attributes"]),
-        module_signer=bytes.fromhex(body["mr_signer_seam"]),
-        report_data=bytes.fromhex(body["report_data"]),
-        tcb_status=found.status,
-        advisories=tuple(found.advisory_ids),
+        registers={name: bytes(getattr(body, name)) for name in _REGISTERS},
+        attributes=bytes(body.td_attributes),
+        module_signer=bytes(body.mr_signer_seam),
+        report_data=bytes(body.report_data),
+        tcb_status=tcb_status,
+        advisories=advisories,
     )
-
-
-def _trust_domain(content: dict[str, Any]) -> dict[str, Any]:
-    """The TDREPORT fields; a newer report holds the older as its base. Raises EvidenceError for an SGX enclave's."""
-    body = content.get("TD10") or content.get("TD15")
-    if not isinstance(body, dict):
-        raise EvidenceError("report", "its quote is of an SGX enclave or of an unknown kind, not of a trust domain")
-    base = body.get("base")
-    return {**base, **body} if isinstance(base, dict) else body
 
 
 def _collateral_until(collateral: bytes) -> float:
@@ -98,6 +96,8 @@ def _collateral_until(collateral: bytes) -> float:
 def _check_domain(report: TdxReport, policy: TdxPolicy) -> None:
     if report.attributes[0]:
         raise EvidenceError("debug", "its trust domain may be debugged: the host can read its memory")
+    if report.attributes[3] & _MIGRATABLE:
+        raise EvidenceError("migration", "its trust domain may be migrated by another that nothing vouches for")
     if any(report.module_signer):
         raise EvidenceError("module", "its TDX module is not signed by Intel")
     if report.tcb_status not in policy.tcb_statuses:
