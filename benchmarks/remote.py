@@ -6,49 +6,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 from benchmarks.measure import Row, quantile, run_cli
+from benchmarks.node import node
 from leanto.remote import RemoteLeg, RemoteRequest, RemoteTarget
-
-STARTING_S = 60.0
 
 
 def measure(quick: bool) -> list[Row]:
     """All rows."""
     with node() as target:
         return asyncio.run(_rows(target, 20 if quick else 200))
-
-
-@contextmanager
-def node() -> Iterator[RemoteTarget]:
-    """A development node on loopback, ended by its process id."""
-    with tempfile.TemporaryDirectory() as folder:
-        ready = Path(folder) / "ready.json"
-        command = [sys.executable, "-m", "leanto_cloud", "serve", "--development", "--ready-file", str(ready)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            until = time.monotonic() + STARTING_S
-            while not ready.exists():
-                if process.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError("the node did not start; run `leanto-cloud serve --development` to see why")
-                time.sleep(0.05)
-            at = json.loads(ready.read_text())
-            yield RemoteTarget(at["address"], at["development_root"])
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 async def _rows(target: RemoteTarget, calls: int) -> list[Row]:

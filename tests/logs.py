@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from leanto_cloud.transparency.http import Respond, make_server
+from leanto_cloud.http_server import Respond, make_server
 from leanto_cloud.transparency.store import LogStore
 from leanto_cloud.transparency.witness import Witness
 from leanto_wire.log.note import Verifier

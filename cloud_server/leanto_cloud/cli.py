@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM certificate chain; needed beyond this machine")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its PEM private key")
     serve.add_argument("--ready-file", type=Path, metavar="FILE", help="write address, root and model here as JSON once serving")
+    serve.add_argument("--suite", type=int, choices=(1, 2), default=1, help="1: AES-256-GCM; 2: ChaCha20-Poly1305 (default: 1)")
     serve.add_argument("--running", type=_count, default=2, metavar="N", help="generations at once (default: 2)")
     serve.add_argument("--waiting", type=_count, default=16, metavar="N", help="requests that may wait in line (default: 16)")
     serve.add_argument("--drain", type=float, default=10.0, metavar="SECONDS", help="time for running answers to end (default: 10)")
@@ -87,7 +88,7 @@ async def _serve(options: argparse.Namespace) -> int:
     attester, attested = _attester(options)
     engine = _load_engine(options)
     model_id = engine.capabilities.model_id
-    identity = Identity(attester, release_digest=release_digest(model_id), model_id=model_id)
+    identity = Identity(attester, release_digest=release_digest(model_id), model_id=model_id, suite=options.suite)
     limits = Limits(running=options.running, waiting=options.waiting, drain_s=options.drain)
     server = Server(engine, identity, host=options.host, port=options.port, limits=limits)
     try:

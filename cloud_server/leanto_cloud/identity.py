@@ -37,13 +37,21 @@ class NodeKey:
     """One X-Wing key, what the evidence says of it, and the requests it has opened."""
 
     def __init__(
-        self, evidence_type: EvidenceType.ValueType, release_digest: bytes, model_id: str, log_origin: str, *, expires_s: float
+        self,
+        evidence_type: EvidenceType.ValueType,
+        release_digest: bytes,
+        model_id: str,
+        log_origin: str,
+        *,
+        expires_s: float,
+        suite: int = SUITE,
     ) -> None:
+        self._suite = suite
         self._private = PrivateKey.generate()
         self.expires_s = expires_s
         self.config = KeyConfig(
             protocol=PROTOCOL,
-            suite=SUITE,
+            suite=suite,
             public_key=self._private.public_bytes,
             expires_unix_ms=int(expires_s * 1000),
             release_digest=release_digest,
@@ -61,7 +69,7 @@ class NodeKey:
 
     def open(self, sealed: Sealed) -> tuple[bytes, Sealer]:
         """The message, and what seals the answer. Raises SealError, or Refused for a request it has opened before."""
-        opened = seal.open_request(sealed, self._private, self._binding)
+        opened = seal.open_request(sealed, self._private, self._binding, suite=self._suite)
         mark = hashlib.sha256(sealed.encapsulation).digest()[:16]
         if mark in self._opened:
             raise Refused(Refusal.REPLAYED)
@@ -81,6 +89,7 @@ class Identity:
         log_origin: str = "",
         release_proof: ReleaseProof | None = None,
         lifetime_s: float = LIFETIME_S,
+        suite: int = SUITE,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._attester = attester
@@ -89,6 +98,7 @@ class Identity:
         self._log_origin = log_origin
         self._release_proof = release_proof
         self._lifetime_s = lifetime_s
+        self._suite = suite
         self._now_s = now_s
         self._keys: list[NodeKey] = []
 
@@ -111,7 +121,7 @@ class Identity:
 
     def open(self, request: SealedRequest) -> tuple[bytes, Sealer]:
         """The message of `request`, and what seals the answer. Raises Refused."""
-        if request.suite != SUITE:
+        if request.suite != self._suite:
             raise Refused(Refusal.SUITE)
         self._forget_expired()
         for key in self._keys:
@@ -129,7 +139,8 @@ class Identity:
         self._forget_expired()
         if not self._keys or self._keys[-1].worn_out or self._keys[-1].expires_s - now_s < self._lifetime_s / 2:
             kind = self._attester.evidence_type
-            self._keys.append(NodeKey(kind, self._release_digest, self._model_id, self._log_origin, expires_s=now_s + self._lifetime_s))
+            named = (kind, self._release_digest, self._model_id, self._log_origin)
+            self._keys.append(NodeKey(*named, expires_s=now_s + self._lifetime_s, suite=self._suite))
             del self._keys[:-KEYS_KEPT]
         return self._keys[-1]
 

@@ -13,12 +13,11 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from leanto_cloud import messages
+from leanto_cloud import cadence, messages
 from leanto_cloud.admission import Admission
 from leanto_cloud.engines.base import Engine
 from leanto_cloud.errors import Refused, RequestError
 from leanto_cloud.identity import Identity
-from leanto_wire.seal import Sealer
 from leanto_wire.status import Refusal
 from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, EvidenceResponse, SealedChunk, SealedRequest
@@ -37,6 +36,7 @@ class PrivateCompute(PrivateComputeServicer):
         self._identity = identity
         self._admission = admission
         self._limit_s = limit_s
+        self._clock = cadence.Clock()
 
     async def GetEvidence(self, request: EvidenceRequest, context: Context) -> EvidenceResponse:
         """Evidence for the current key, bound to the caller's nonce."""
@@ -46,14 +46,15 @@ class PrivateCompute(PrivateComputeServicer):
         """One sealed answer. A caller that cancels, or whose deadline passes, stops the engine."""
         async with asyncio.timeout(self._limit_s), self._admission.admit():
             message, sealer = self._identity.open(request)
-            async with aclosing(self._respond(message)) as responses:
-                async for response in responses:
-                    yield _seal(response, sealer)
+            asked = _parse(message)
+            async with aclosing(cadence.sealed(self._respond(asked), sealer, asked, self._clock)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
-    async def _respond(self, message: bytes) -> AsyncGenerator[GenerateResponse]:
+    async def _respond(self, request: GenerateRequest) -> AsyncGenerator[GenerateResponse]:
         """Chunks, then what ends the answer: complete, or an error that only the client can read."""
         try:
-            async with aclosing(self._generate(_parse(message))) as responses:
+            async with aclosing(self._generate(request)) as responses:
                 async for response in responses:
                     yield response
         except RequestError as error:
@@ -77,8 +78,3 @@ def _parse(message: bytes) -> GenerateRequest:
         return GenerateRequest.FromString(message)
     except DecodeError:
         raise Refused(Refusal.NOT_OPENED) from None
-
-
-def _seal(response: GenerateResponse, sealer: Sealer) -> SealedChunk:
-    final = response.WhichOneof("response") != "chunk"
-    return SealedChunk(ciphertext=sealer.seal(response.SerializeToString(), final=final), final=final)

@@ -28,6 +28,7 @@ class Claims:
     release_digest: bytes
     model_id: str
     claims: tuple[Claim, ...]
+    suite: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 WireError
 ├── SealError                a sealed message that does not open, or that is out of place in its stream
 ├── EvidenceError  .claim    evidence that does not prove what the policy asks
+├── TokenError               a one-time token, or a step of its making, that does not hold
 ├── LogError                 a release log, or a proof from it, that does not hold
 └── ProtocolError            sound bytes that say something the protocol does not allow
 """
@@ -24,6 +25,10 @@ class EvidenceError(WireError):
     def __init__(self, claim: str, message: str) -> None:
         super().__init__(f"evidence refused: {message}")
         self.claim = claim
+
+
+class TokenError(WireError):
+    """A one-time token, or a step of its making, that does not hold."""
 
 
 class LogError(WireError):

@@ -10,31 +10,42 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Literal
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from leanto_wire.errors import SealError
-from leanto_wire.frame import pad, unpad
+from leanto_wire.frame import Direction, Padding, frame_bytes, pad, unpad
 from leanto_wire.keys import PrivateKey, PublicKey
 
 PROTOCOL = 1
-SUITE = 1  # X-Wing, HKDF-SHA256, AES-256-GCM, for HPKE and for the chunks. There is no negotiation: another number is refused.
+SUITE = 1  # what is meant where nobody says otherwise. There is no negotiation: another number than the evidence's is refused.
 SECRET_BYTES = 32
 ENCAPSULATION_BYTES = 1120 + SECRET_BYTES + 16
 DIGEST_BYTES = 32
 TAG_BYTES = 16
 MAX_MESSAGE_BYTES = 1 << 20
-BLOCK_BYTES = {"request": 256, "response": 128}
 
-Direction = Literal["request", "response"]
-
-_HPKE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 _NONCE_BYTES = 12
+_MAX_CIPHERTEXT_BYTES = frame_bytes(MAX_MESSAGE_BYTES, "request", Padding.BLOCKS) + TAG_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class _Suite:
+    """X-Wing and HKDF-SHA256 in every suite; the AEAD, for HPKE and for the chunks, is what a number stands for."""
+
+    hpke: hpke.Suite
+    aead: type[AESGCM] | type[ChaCha20Poly1305]
+
+
+def _suite(hpke_aead: hpke.AEAD, aead: type[AESGCM] | type[ChaCha20Poly1305]) -> _Suite:
+    return _Suite(hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke_aead), aead)
+
+
+SUITES = {1: _suite(hpke.AEAD.AES_256_GCM, AESGCM), 2: _suite(hpke.AEAD.CHACHA20_POLY1305, ChaCha20Poly1305)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +55,11 @@ class Binding:
     evidence_digest: bytes
     release_digest: bytes
 
-    def info(self) -> bytes:
+    def info(self, suite: int = SUITE) -> bytes:
         """HPKE info: label ‖ protocol (2) ‖ suite (2) ‖ evidence digest (32) ‖ release digest (32)."""
         if len(self.evidence_digest) != DIGEST_BYTES or len(self.release_digest) != DIGEST_BYTES:
             raise SealError(f"evidence and release digests have {DIGEST_BYTES} bytes each")
-        return b"leanto.v1 secret" + PROTOCOL.to_bytes(2, "big") + SUITE.to_bytes(2, "big") + self.evidence_digest + self.release_digest
+        return b"leanto.v1 secret" + PROTOCOL.to_bytes(2, "big") + suite.to_bytes(2, "big") + self.evidence_digest + self.release_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,54 +73,69 @@ class Sealed:
 class _Stream:
     """Key, nonce and place of one direction: counts chunks, and ends at the final one."""
 
-    def __init__(self, secret: bytes, encapsulation: bytes, direction: Direction) -> None:
-        info = b"leanto.v1 " + direction.encode() + SUITE.to_bytes(2, "big")
+    def __init__(self, secret: bytes, encapsulation: bytes, direction: Direction, suite: int) -> None:
+        info = b"leanto.v1 " + direction.encode() + suite.to_bytes(2, "big")
         derived = HKDF(SHA256(), 32 + _NONCE_BYTES, salt=hashlib.sha256(encapsulation).digest(), info=info).derive(secret)
-        self._aead = AESGCM(derived[:32])
+        self._aead = SUITES[suite].aead(derived[:32])
         self._base_nonce = int.from_bytes(derived[32:], "big")
-        self._direction = direction
+        self._direction: Direction = direction
+        self._label = direction.encode()
         self._index = 0
         self.finished = False
-
-    @property
-    def _block_bytes(self) -> int:
-        return BLOCK_BYTES[self._direction]
 
     def _advance(self, final: bool) -> tuple[bytes, bytes]:
         """(nonce, associated data) of the next chunk."""
         if self.finished:
             raise SealError(f"a {self._direction} chunk follows the final one")
         nonce = (self._base_nonce ^ self._index).to_bytes(_NONCE_BYTES, "big")
-        aad = self._direction.encode() + self._index.to_bytes(8, "big") + bytes([final])
+        aad = self._label + (self._index << 8 | final).to_bytes(9, "big")
         self._index += 1
         self.finished = final
         return nonce, aad
 
 
 class Sealer(_Stream):
-    """Seals the chunks of one direction, in order."""
+    """Seals the chunks of one direction, in order, padded to one level."""
+
+    def __init__(self, secret: bytes, encapsulation: bytes, direction: Direction, suite: int, padding: Padding) -> None:
+        super().__init__(secret, encapsulation, direction, suite)
+        self.padding = padding
 
     def seal(self, message: bytes, *, final: bool) -> bytes:
         """Ciphertext of the next chunk. Raises SealError after the final one or beyond MAX_MESSAGE_BYTES."""
         if len(message) > MAX_MESSAGE_BYTES:
             raise SealError(f"a message of {len(message)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
+        frame = pad(message, self._direction, self.padding)
         nonce, aad = self._advance(final)
-        return self._aead.encrypt(nonce, pad(message, self._block_bytes), aad)
+        return self._aead.encrypt(nonce, frame, aad)
 
 
 class Opener(_Stream):
-    """Opens the chunks of one direction, in order."""
+    """Opens the chunks of one direction, in order, all of the level `padding`; None accepts any, and `padding` then says which it was."""
+
+    def __init__(self, secret: bytes, encapsulation: bytes, direction: Direction, suite: int, padding: Padding | None = None) -> None:
+        super().__init__(secret, encapsulation, direction, suite)
+        self._expected = padding
+        self.padding = padding or Padding.BLOCKS
+
+    @property
+    def opened(self) -> int:
+        """How many chunks were opened."""
+        return self._index
 
     def open(self, ciphertext: bytes, *, final: bool) -> bytes:
         """Message of the next chunk. Raises SealError if it is not exactly what was sealed at this place."""
         nonce, aad = self._advance(final)
-        if len(ciphertext) > MAX_MESSAGE_BYTES + self._block_bytes + TAG_BYTES:
+        if len(ciphertext) > _MAX_CIPHERTEXT_BYTES:
             raise SealError(f"a sealed chunk is over the limit of {MAX_MESSAGE_BYTES} bytes")
         try:
             frame = self._aead.decrypt(nonce, ciphertext, aad)
         except InvalidTag:
             raise SealError(f"{self._direction} chunk {self._index - 1} was altered, moved or sealed for another request") from None
-        return unpad(frame, self._block_bytes)
+        message, self.padding = unpad(frame, self._direction)
+        if self._expected is not None and self._expected is not self.padding:
+            raise SealError(f"a {self._direction} chunk is padded to another level than was asked for")
+        return message
 
     def close(self) -> None:
         """Say that the stream ended here. Raises SealError unless the final chunk was opened."""
@@ -117,26 +143,35 @@ class Opener(_Stream):
             raise SealError(f"the {self._direction} was cut off after {self._index} chunks, before its final one")
 
 
-def seal_request(message: bytes, key: PublicKey, binding: Binding) -> tuple[Sealed, Opener]:
-    """`message` sealed to `key`, and what opens the answer. A retry seals again: no secret is used twice."""
+def seal_request(
+    message: bytes, key: PublicKey, binding: Binding, *, padding: Padding = Padding.BLOCKS, suite: int = SUITE
+) -> tuple[Sealed, Opener]:
+    """`message` sealed to `key`, and what opens the answer, padded to the same level.
+
+    A retry seals again: no secret is used twice.
+    """
     secret = secrets.token_bytes(SECRET_BYTES)
     try:
-        encapsulation = _HPKE.encrypt(secret, key, info=binding.info())
+        encapsulation = SUITES[suite].hpke.encrypt(secret, key, info=binding.info(suite))
     except ValueError:  # a degenerate X25519 point
         raise SealError("the node's public key cannot be sealed to") from None
-    ciphertext = Sealer(secret, encapsulation, "request").seal(message, final=True)
-    return Sealed(encapsulation, ciphertext), Opener(secret, encapsulation, "response")
+    ciphertext = Sealer(secret, encapsulation, "request", suite, padding).seal(message, final=True)
+    return Sealed(encapsulation, ciphertext), Opener(secret, encapsulation, "response", suite, padding)
 
 
-def open_request(sealed: Sealed, key: PrivateKey, binding: Binding) -> tuple[bytes, Sealer]:
-    """The message of `sealed`, and what seals the answer. Raises SealError for another key, binding, or altered bytes."""
+def open_request(sealed: Sealed, key: PrivateKey, binding: Binding, *, suite: int = SUITE) -> tuple[bytes, Sealer]:
+    """The message of `sealed`, and what seals the answer at the request's padding.
+
+    Raises SealError for another key, suite or binding, or altered bytes.
+    """
     if len(sealed.encapsulation) != ENCAPSULATION_BYTES:
         raise SealError(f"an encapsulation has {ENCAPSULATION_BYTES} bytes")
     try:
-        secret = _HPKE.decrypt(sealed.encapsulation, key.hpke, info=binding.info())
+        secret = SUITES[suite].hpke.decrypt(sealed.encapsulation, key.hpke, info=binding.info(suite))
     except (InvalidTag, ValueError):  # ValueError: a degenerate X25519 point
         raise SealError("the request was sealed to another key or other evidence") from None
     if len(secret) != SECRET_BYTES:
         raise SealError(f"a sealed secret has {SECRET_BYTES} bytes")
-    message = Opener(secret, sealed.encapsulation, "request").open(sealed.ciphertext, final=True)
-    return message, Sealer(secret, sealed.encapsulation, "response")
+    opener = Opener(secret, sealed.encapsulation, "request", suite)
+    message = opener.open(sealed.ciphertext, final=True)
+    return message, Sealer(secret, sealed.encapsulation, "response", suite, opener.padding)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from leanto_wire.claims import Claims
     from leanto_wire.policies import HardwarePolicy
 
+PaddingLevel = Literal["blocks", "buckets", "constant"]
+
 __all__ = ["RemoteCall", "RemoteChunk", "RemoteLeg", "RemoteRequest", "RemoteTarget", "Tls"]
 
 
@@ -54,12 +56,17 @@ class RemoteTarget:
 
     `address` is host:port. `development_root` (base64, from the node's ready file) names the one root whose development
     evidence is accepted; `evidence` (a policy of leanto_wire.policies) says what its hardware must prove instead. One of the two.
-    Without `tls` only loopback addresses are used.
+    Without `tls` only loopback addresses are used. `padding` "constant" paces answers: a frame every `cadence_ms`, and a multiple of
+    `cadence_frames` of them. `suites` are the numbers that the node may serve.
     """
 
     address: str
     development_root: str | None = None
     tls: Tls | None = None
+    padding: PaddingLevel = "blocks"
+    cadence_ms: int = 50
+    cadence_frames: int = 32
+    suites: tuple[int, ...] = (1,)
     log: ReleaseLog | None = None
     evidence: HardwarePolicy | None = None
 

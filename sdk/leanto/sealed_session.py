@@ -27,10 +27,21 @@ from leanto_wire.claims import Claims
 from leanto_wire.development import DevelopmentPolicy
 from leanto_wire.errors import EvidenceError, SealError
 from leanto_wire.evidence import Policy, verify
+from leanto_wire.frame import Padding, frame_bytes
 from leanto_wire.keys import public_key
+from leanto_wire.records import RecordReader
 from leanto_wire.report_data import NONCE_BYTES
-from leanto_wire.seal import MAX_MESSAGE_BYTES, SUITE, Binding, Opener, Sealed, seal_request
-from leanto_wire.v1.inference_pb2 import TASK_CALL, TASK_TEXT, GenerateError, GenerateRequest, GenerateResponse, SamplingParams
+from leanto_wire.seal import MAX_MESSAGE_BYTES, Binding, Opener, Sealed, seal_request
+from leanto_wire.v1.inference_pb2 import (
+    TASK_CALL,
+    TASK_TEXT,
+    Cadence,
+    GenerateError,
+    GenerateRequest,
+    GenerateResponse,
+    GenerateStreamChunk,
+    SamplingParams,
+)
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, SealedChunk, SealedRequest
 from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
 
@@ -69,6 +80,9 @@ class SealedSession:
         self._address = target.address
         self._policy = _policy(target)
         self._log = _log_reader(target)
+        self._suites = target.suites
+        self._padding = Padding[target.padding.upper()]
+        self._cadence = Cadence(period_ms=target.cadence_ms, frames=target.cadence_frames) if target.padding == "constant" else None
         self._clock = clock
         self._channel = _open_channel(target, dial)
         self._stub = PrivateComputeStub(self._channel)
@@ -85,7 +99,7 @@ class SealedSession:
 
     async def generate(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[RemoteChunk, None]:
         """The answer's chunks. Tried again, sealed again, only while no chunk has come."""
-        message = inner_message(request)
+        message = inner_message(request, self._padding, self._cadence)
         for attempt in range(1, ATTEMPTS + 1):
             started = False
             claims = await self.verified(until, meter)
@@ -122,7 +136,7 @@ class SealedSession:
         took_ms = 1000 * (self._clock.monotonic() - began)
         self.rtt_ms = took_ms if self.rtt_ms is None else RTT_WEIGHT * took_ms + (1 - RTT_WEIGHT) * self.rtt_ms
         try:
-            claims = verify(evidence, self._policy, self._clock.wall(), nonce)
+            claims = verify(evidence, self._policy, self._clock.wall(), nonce, suites=self._suites)
             if self._log:
                 claims = await asyncio.to_thread(self._log.check, evidence.release_proof, claims)
         except EvidenceError as error:
@@ -137,16 +151,16 @@ class SealedSession:
         self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter
     ) -> AsyncGenerator[RemoteChunk, None]:
         """One sealed request and its answer. The finish is told only once the stream has ended where the seal says."""
-        sealed, opener = seal_request(message, public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest))
+        binding = Binding(claims.evidence_digest, claims.release_digest)
+        sealed, opener = seal_request(message, public_key(claims.public_key), binding, padding=self._padding, suite=claims.suite)
         outer = _outer(sealed, claims)
         call = self._stub.Generate(outer, timeout=self._left_s(until))
         meter.sent += _size(outer)
-        answer = _Answer(opener, claims.model_id, request.max_tokens, self._address)
+        answer = _Answer(opener, self._cadence, claims.model_id, request.max_tokens, self._address)
         try:
             async for chunk in call:
                 meter.received += _size(chunk)
-                part = answer.take(chunk)
-                if part is not None:
+                for part in answer.take(chunk):
                     yield part
             yield answer.finish()
         finally:
@@ -163,41 +177,64 @@ class SealedSession:
 
 
 class _Answer:
-    """Opens an answer's chunks and holds the node to the protocol."""
+    """Opens an answer's chunks and holds the node to the protocol. With a cadence, each is one frame of a stream of records."""
 
-    def __init__(self, opener: Opener, model_id: str, max_tokens: int, address: str) -> None:
+    def __init__(self, opener: Opener, cadence: Cadence | None, model_id: str, max_tokens: int, address: str) -> None:
         self._opener = opener
+        self._cadence = cadence
+        self._records = RecordReader()
         self._model_id = model_id
         self._tokens_left = max_tokens
         self._address = address
-        self._last: RemoteChunk | None = None
+        self._last: RemoteChunk | Exception | None = None
 
-    def take(self, sealed: SealedChunk) -> RemoteChunk | None:
-        """The part of the answer in `sealed`; the finish is kept for `finish`."""
+    def take(self, sealed: SealedChunk) -> list[RemoteChunk]:
+        """The parts of the answer in `sealed`, none in a dummy; how it ends is kept for `finish`, so that no end is told early."""
         message = self._opener.open(sealed.ciphertext, final=sealed.final)
+        messages = [message] if self._cadence is None else self._records.feed(message)
+        parts = [part for message in messages for part in self.read(self._parse(message))]
+        ended, paced = self._last is not None, self._cadence is not None
+        if sealed.final is not ended and not (paced and ended):  # paced: dummies may follow the end
+            raise self._broken("the answer ends where it should not")
+        if self._cadence is not None and sealed.final:
+            self._records.close()
+            if self._opener.opened % self._cadence.frames:
+                raise self._broken("the answer leaves its cadence")
+        return parts
+
+    def _parse(self, message: bytes) -> GenerateResponse:
         try:
-            response = GenerateResponse.FromString(message)
+            return GenerateResponse.FromString(message)
         except DecodeError:
             raise self._broken("a chunk holds no response") from None
-        kind = response.WhichOneof("response")
-        if sealed.final is (kind == "chunk"):
-            raise self._broken("the answer ends where it should not")
-        if kind == "error":
-            raise self._refused(response.error)
-        if kind == "complete":
-            self._last = self._complete(response)
-            return None
-        return self._chunk(response)
+
+    def read(self, response: GenerateResponse) -> list[RemoteChunk]:
+        """The parts of the answer in `response`; the end is kept."""
+        if self._last is not None:
+            raise self._broken("the answer goes on after its end")
+        match response.WhichOneof("response"):
+            case "chunk":
+                return [self._chunk(response.chunk)]
+            case "chunks":
+                return [self._chunk(chunk) for chunk in response.chunks.chunks]
+            case "complete":
+                self._last = self._complete(response)
+            case "error":
+                self._last = self._refused(response.error)
+            case _:
+                raise self._broken("a chunk holds no response")
+        return []
 
     def finish(self) -> RemoteChunk:
         """The last chunk. Raises SealError if the stream was cut before it."""
         self._opener.close()
         if self._last is None:
             raise self._broken("the answer has no end")
+        if isinstance(self._last, Exception):
+            raise self._last
         return self._last
 
-    def _chunk(self, response: GenerateResponse) -> RemoteChunk:
-        chunk = response.chunk
+    def _chunk(self, chunk: GenerateStreamChunk) -> RemoteChunk:
         self._tokens_left -= len(chunk.token_ids)
         logprobs = tuple(chunk.output_logprobs.token_logprobs)
         if self._tokens_left < 0 or len(logprobs) != len(chunk.token_ids):
@@ -222,7 +259,7 @@ class _Answer:
         return ProtocolFault(f"{self._address} broke the protocol: {what}")
 
 
-def inner_message(request: RemoteRequest) -> bytes:
+def inner_message(request: RemoteRequest, padding: Padding, cadence: Cadence | None) -> bytes:
     """The message to seal. Raises PromptRefused for what the wire cannot carry."""
     try:
         message = GenerateRequest(
@@ -240,17 +277,22 @@ def inner_message(request: RemoteRequest) -> bytes:
                 seed=request.seed,
                 logprobs=0,
             ),
+            cadence=cadence,
         ).SerializeToString()
     except (ValueError, TypeError):
         raise PromptRefused("the prompt is not valid UTF-8, or a sampling parameter is out of range") from None
     if len(message) > MAX_MESSAGE_BYTES:
         raise PromptRefused(f"the prompt takes {len(message)} bytes, the wire carries {MAX_MESSAGE_BYTES}; shorten it")
+    try:
+        frame_bytes(len(message), "request", padding)
+    except SealError as error:
+        raise PromptRefused(f"the prompt is too long: {error}") from None
     return message
 
 
 def _outer(sealed: Sealed, claims: Claims) -> SealedRequest:
     return SealedRequest(
-        suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
+        suite=claims.suite, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
     )
 
 

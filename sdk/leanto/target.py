@@ -35,7 +35,17 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
     plain = cloud.tls_root_certificates is None and _is_loopback(cloud.address)
     tls = None if plain else Tls(cloud.tls_root_certificates)
     log = ReleaseLog(**asdict(cloud.log)) if cloud.log else None
-    target = RemoteTarget(cloud.address, cloud.development_root, tls, log=log, evidence=_policy(cloud.evidence))
+    target = RemoteTarget(
+        cloud.address,
+        cloud.development_root,
+        tls,
+        padding=cloud.padding,
+        cadence_ms=cloud.cadence_ms,
+        cadence_frames=cloud.cadence_frames,
+        suites=cloud.suites,
+        log=log,
+        evidence=_policy(cloud.evidence),
+    )
     dial_target(target)
     return target
 

@@ -8,6 +8,8 @@ import logging
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -19,7 +21,6 @@ from leanto.remote import RemoteRequest
 from leanto_cloud.attesters.certificate_table import parse_table
 from leanto_cloud.attesters.configfs import Configfs
 from leanto_cloud.attesters.tsm import PROVIDERS, TsmAttester
-from leanto_cloud.cli import main
 from leanto_cloud.errors import AttestationError
 from leanto_cloud.identity import Identity
 from leanto_wire.evidence import verify
@@ -167,14 +168,20 @@ def test_a_certificate_table_is_read_as_hosts_write_it() -> None:
         parse_table(uuid.UUID(GUIDS["ask"]).bytes + struct.pack("<II", 4096, 1) + bytes(24))
 
 
+def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "leanto_cloud", "serve", *arguments], capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--development", "--attester", "tdx"]], ids=str)
-def test_a_node_starts_with_exactly_one_attester(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", *arguments]) == 2
-    assert "no attester, or two" in capsys.readouterr().err
+def test_a_node_starts_with_exactly_one_attester(arguments: list[str]) -> None:
+    ended = serve(*arguments)
+    assert ended.returncode == 2
+    assert "no attester, or two" in ended.stderr
 
 
-def test_a_node_that_cannot_attest_never_falls_back_to_development_evidence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_that_cannot_attest_never_falls_back_to_development_evidence() -> None:
     if Path("/sys/kernel/config/tsm/report").exists():
         pytest.skip("this machine can attest")
-    assert main(["serve", "--attester", "sev-snp"]) == 1
-    assert "confidential guest" in capsys.readouterr().err
+    ended = serve("--attester", "sev-snp")
+    assert ended.returncode == 1
+    assert "confidential guest" in ended.stderr

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanto_wire.errors import SealError
+from leanto_wire.frame import BLOCK_BYTES, Padding
 from leanto_wire.keys import PRIVATE_BYTES, PUBLIC_BYTES, PrivateKey, public_key
 from leanto_wire.seal import (
-    BLOCK_BYTES,
     ENCAPSULATION_BYTES,
     MAX_MESSAGE_BYTES,
+    SUITES,
     TAG_BYTES,
     Binding,
     Sealed,
@@ -27,11 +28,11 @@ def seal(message: bytes = b"prompt", binding: Binding = BINDING) -> Sealed:
     return seal_request(message, public_key(KEY.public_bytes), binding)[0]
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.binary(max_size=2000), st.lists(st.binary(max_size=300), max_size=6))
-def test_a_request_and_its_answer_come_out_as_they_went_in(prompt: bytes, parts: list[bytes]) -> None:
-    sealed, opener = seal_request(prompt, public_key(KEY.public_bytes), BINDING)
-    message, sealer = open_request(sealed, KEY, BINDING)
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=2000), st.lists(st.binary(max_size=300), max_size=6), st.sampled_from(Padding), st.sampled_from(sorted(SUITES)))
+def test_a_request_and_its_answer_come_out_as_they_went_in(prompt: bytes, parts: list[bytes], padding: Padding, suite: int) -> None:
+    sealed, opener = seal_request(prompt, public_key(KEY.public_bytes), BINDING, padding=padding, suite=suite)
+    message, sealer = open_request(sealed, KEY, BINDING, suite=suite)
     assert message == prompt
     for part in parts:
         assert opener.open(sealer.seal(part, final=False), final=False) == part
@@ -111,3 +112,32 @@ def test_the_two_directions_have_keys_of_their_own() -> None:
     sealed = seal(bytes(252))
     _, sealer = open_request(sealed, KEY, BINDING)
     assert sealer.seal(bytes(252), final=True)[:16] != sealed.ciphertext[:16]
+
+
+@pytest.mark.parametrize(("sealed_with", "opened_with"), [(1, 2), (2, 1)])
+def test_a_request_of_one_suite_does_not_open_under_another(sealed_with: int, opened_with: int) -> None:
+    sealed, _ = seal_request(b"prompt", public_key(KEY.public_bytes), BINDING, suite=sealed_with)
+    with pytest.raises(SealError):
+        open_request(sealed, KEY, BINDING, suite=opened_with)
+
+
+def test_the_suites_share_no_info_label() -> None:
+    assert len({BINDING.info(suite) for suite in SUITES}) == len(SUITES)
+
+
+@pytest.mark.parametrize("padding", Padding)
+def test_the_node_learns_the_level_under_the_seal_and_answers_at_it(padding: Padding) -> None:
+    sealed, opener = seal_request(b"prompt", public_key(KEY.public_bytes), BINDING, padding=padding)
+    _, sealer = open_request(sealed, KEY, BINDING)
+    assert sealer.padding is padding
+    assert opener.open(sealer.seal(b"part", final=False), final=False) == b"part"
+    assert opener.opened == 1
+
+
+@pytest.mark.parametrize("padding", [Padding.BUCKETS, Padding.CONSTANT])
+def test_an_answer_at_another_level_than_was_asked_for_is_refused(padding: Padding) -> None:
+    sealed, opener = seal_request(b"prompt", public_key(KEY.public_bytes), BINDING, padding=padding)
+    _, sealer = open_request(sealed, KEY, BINDING)
+    sealer.padding = Padding.BLOCKS
+    with pytest.raises(SealError, match="another level"):
+        opener.open(sealer.seal(b"part", final=False), final=False)

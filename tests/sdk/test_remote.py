@@ -71,7 +71,7 @@ def test_evidence_is_fetched_once_and_bytes_are_counted() -> None:
                 pass
             assert first.bytes_sent > second.bytes_sent > 1168 + 272
             assert first.bytes_received > second.bytes_received + 1216
-            assert second.bytes_received > 5 * 144
+            assert second.bytes_received >= 2 * 144  # what is ready together leaves together
 
     asyncio.run(run())
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from leanto_cloud.errors import ConfigurationError
-from leanto_cloud.transparency.http import Respond, make_server
+from leanto_cloud.http_server import Respond, make_server
 from leanto_wire.log.note import Verifier
 
 

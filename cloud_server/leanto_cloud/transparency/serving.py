@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from leanto_cloud.transparency.http import Answer
+from leanto_cloud.http_server import Answer, Request
 
 _TILE = re.compile(r"tile/(entries|[0-9]{1,2})/(x[0-9]{3}/)*[0-9]{3}(\.p/[0-9]{1,3})?")
 
@@ -16,10 +16,10 @@ class LogServing:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def respond(self, method: str, path: str, body: bytes) -> Answer:
+    def respond(self, request: Request) -> Answer:
         """200 with the bytes, or 404."""
-        name = path.removeprefix("/")
-        if method != "GET" or not (name == "checkpoint" or _TILE.fullmatch(name)):
+        name = request.path.removeprefix("/")
+        if request.method != "GET" or not (name == "checkpoint" or _TILE.fullmatch(name)):
             return 404, "text/plain", b""
         try:
             content = (self._folder / name).read_bytes()

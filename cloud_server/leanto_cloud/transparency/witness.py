@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from leanto_cloud.errors import ConfigurationError
-from leanto_cloud.transparency.http import Answer
+from leanto_cloud.http_server import Answer, Request
 from leanto_wire.errors import LogError
 from leanto_wire.log.checkpoint import Checkpoint, parse_checkpoint
 from leanto_wire.log.merkle import verify_consistency
@@ -42,12 +42,12 @@ class Witness:
         except sqlite3.Error as error:
             raise ConfigurationError(f"{memory}: the witness's memory cannot be opened: {error}") from None
 
-    def respond(self, method: str, path: str, body: bytes) -> Answer:
+    def respond(self, request: Request) -> Answer:
         """POST /add-checkpoint: 200 with the cosignature, 400, 403, 404, 409 with the size it has, or 422."""
-        if (method, path) != ("POST", "/add-checkpoint"):
+        if (request.method, request.path) != ("POST", "/add-checkpoint"):
             return _plain(404)
         try:
-            old, proof, raw = _parse(body)
+            old, proof, raw = _parse(request.body)
             checkpoint, note = parse_checkpoint(raw)
         except LogError:
             return _plain(400)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from google.protobuf.message import DecodeError
@@ -10,20 +11,20 @@ from leanto_wire.claims import Appraisal, Claim
 from leanto_wire.errors import EvidenceError, SealError
 from leanto_wire.keys import public_key
 from leanto_wire.policies import Terms
-from leanto_wire.seal import DIGEST_BYTES, PROTOCOL, SUITE
+from leanto_wire.seal import DIGEST_BYTES, PROTOCOL
 from leanto_wire.v1.private_compute_pb2 import KeyConfig
 
 MAX_MODEL_ID_CHARACTERS = 256
 MAX_EXPIRY_MS = 253_402_300_799_000  # the last second of the year 9999, the last that can be shown
 
 
-def read_key_config(raw: bytes, terms: Terms, now_s: float) -> KeyConfig:
+def read_key_config(raw: bytes, terms: Terms, now_s: float, suites: Collection[int]) -> KeyConfig:
     """The key configuration in `raw`. Raises EvidenceError unless it is one that `terms` allows at `now_s`."""
     try:
         config = KeyConfig.FromString(raw)
     except DecodeError:
         raise EvidenceError("key", "its key configuration does not parse") from None
-    _check_key(config)
+    _check_key(config, suites)
     _check_age(config, terms, now_s)
     _check_release(config, terms)
     return config
@@ -58,9 +59,10 @@ def key_claims(config: KeyConfig, machine: Appraisal) -> tuple[Claim, ...]:
     )
 
 
-def _check_key(config: KeyConfig) -> None:
-    if config.protocol != PROTOCOL or config.suite != SUITE:
-        raise EvidenceError("key", f"the node speaks protocol {config.protocol}, suite {config.suite}; this client {PROTOCOL}, {SUITE}")
+def _check_key(config: KeyConfig, suites: Collection[int]) -> None:
+    if config.protocol != PROTOCOL or config.suite not in suites:
+        ours = f"{PROTOCOL}, {' or '.join(map(str, suites))}"
+        raise EvidenceError("key", f"the node speaks protocol {config.protocol}, suite {config.suite}; this client {ours}")
     try:
         public_key(config.public_key)
     except SealError as error:

@@ -6,7 +6,7 @@ another. Knows nothing of gRPC, or of how a node makes its evidence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from leanto_wire.evidence.bounds import check_bounds
 from leanto_wire.evidence.key_config import key_claims, read_key_config
 from leanto_wire.policies import NitroPolicy, SevSnpPolicy, TdxPolicy
 from leanto_wire.report_data import NONCE_BYTES, accelerator_nonce, evidence_digest, report_data
+from leanto_wire.seal import SUITE
 from leanto_wire.v1.private_compute_pb2 import (
     EVIDENCE_TYPE_DEVELOPMENT,
     EVIDENCE_TYPE_NITRO,
@@ -48,10 +49,10 @@ _TYPES: Mapping[type, _Type] = {
 _NAMES = {kind.number: kind.name for kind in _TYPES.values()}
 
 
-def verify(evidence: EvidenceResponse, policy: Policy, now_s: float, nonce: bytes) -> Claims:
+def verify(evidence: EvidenceResponse, policy: Policy, now_s: float, nonce: bytes, *, suites: Collection[int] = (SUITE,)) -> Claims:
     """What `evidence` proves under `policy` at `now_s` (seconds since the epoch), asked for with `nonce` (32 bytes).
 
-    Raises EvidenceError for anything that is not proven.
+    `suites` are the numbers of those that the client accepts. Raises EvidenceError for anything that is not proven.
     """
     kind = _TYPES.get(type(policy))
     if kind is None:
@@ -65,7 +66,7 @@ def verify(evidence: EvidenceResponse, policy: Policy, now_s: float, nonce: byte
     data = report_data(evidence.type, evidence.key_config, nonce)
     machine = kind.appraise(evidence, policy, now_s, data)
     devices = _appraise_devices(evidence, policy, now_s, data)
-    config = read_key_config(evidence.key_config, policy, now_s)
+    config = read_key_config(evidence.key_config, policy, now_s, suites)
     return Claims(
         evidence_type=kind.name,
         evidence_digest=evidence_digest(evidence.type, evidence.key_config),
@@ -74,6 +75,7 @@ def verify(evidence: EvidenceResponse, policy: Policy, now_s: float, nonce: byte
         release_digest=config.release_digest,
         model_id=config.model_id,
         claims=(*machine.claims, *devices.claims, *key_claims(config, machine)),
+        suite=config.suite,
     )
 
 

@@ -24,31 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eleanto_wire/v1/inference.proto\x12\tleanto.v1\"\xe1\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\ttokenized\x18\x02 \x01(\x0b\x32\x19.leanto.v1.TokenizedInputH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x32\n\x0fsampling_params\x18\x04 \x01(\x0b\x32\x19.leanto.v1.SamplingParams\x12\x0e\n\x06stream\x18\x05 \x01(\x08\x12\x1d\n\x04task\x18\x06 \x01(\x0e\x32\x0f.leanto.v1.Task\x12\x0e\n\x06prefix\x18\x07 \x01(\tB\x07\n\x05input\":\n\x0eTokenizedInput\x12\x15\n\roriginal_text\x18\x01 \x01(\t\x12\x11\n\tinput_ids\x18\x02 \x03(\r\"\xdd\x01\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x11\n\x04seed\x18\x06 \x01(\x03H\x03\x88\x01\x01\x12\x15\n\x08logprobs\x18\x07 \x01(\x05H\x04\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seedB\x0b\n\t_logprobs\"\xab\x01\n\x10GenerateResponse\x12/\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1e.leanto.v1.GenerateStreamChunkH\x00\x12/\n\x08\x63omplete\x18\x02 \x01(\x0b\x32\x1b.leanto.v1.GenerateCompleteH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.leanto.v1.GenerateErrorH\x00\x42\n\n\x08response\"j\n\x13GenerateStreamChunk\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x32\n\x0foutput_logprobs\x18\x03 \x01(\x0b\x32\x19.leanto.v1.OutputLogProbs\"\xc3\x01\n\x10GenerateComplete\x12\x15\n\rfinish_reason\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\r\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x12\n\noutput_ids\x18\x05 \x03(\r\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x32\n\x0foutput_logprobs\x18\x07 \x01(\x0b\x32\x19.leanto.v1.OutputLogProbs\"(\n\x0eOutputLogProbs\x12\x16\n\x0etoken_logprobs\x18\x01 \x03(\x02\"\x9e\x01\n\rGenerateError\x12+\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1d.leanto.v1.GenerateError.Code\x12\x0f\n\x07message\x18\x02 \x01(\t\"O\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ODE_INVALID_ARGUMENT\x10\x01\x12\x16\n\x12\x43ODE_UNIMPLEMENTED\x10\x02*:\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\r\n\tTASK_TEXT\x10\x01\x12\r\n\tTASK_CALL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eleanto_wire/v1/inference.proto\x12\tleanto.v1\"\x86\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\ttokenized\x18\x02 \x01(\x0b\x32\x19.leanto.v1.TokenizedInputH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x32\n\x0fsampling_params\x18\x04 \x01(\x0b\x32\x19.leanto.v1.SamplingParams\x12\x0e\n\x06stream\x18\x05 \x01(\x08\x12\x1d\n\x04task\x18\x06 \x01(\x0e\x32\x0f.leanto.v1.Task\x12\x0e\n\x06prefix\x18\x07 \x01(\t\x12#\n\x07\x63\x61\x64\x65nce\x18\x08 \x01(\x0b\x32\x12.leanto.v1.CadenceB\x07\n\x05input\",\n\x07\x43\x61\x64\x65nce\x12\x11\n\tperiod_ms\x18\x01 \x01(\r\x12\x0e\n\x06\x66rames\x18\x02 \x01(\r\":\n\x0eTokenizedInput\x12\x15\n\roriginal_text\x18\x01 \x01(\t\x12\x11\n\tinput_ids\x18\x02 \x03(\r\"\xdd\x01\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x11\n\x04seed\x18\x06 \x01(\x03H\x03\x88\x01\x01\x12\x15\n\x08logprobs\x18\x07 \x01(\x05H\x04\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seedB\x0b\n\t_logprobs\"\xde\x01\n\x10GenerateResponse\x12/\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1e.leanto.v1.GenerateStreamChunkH\x00\x12/\n\x08\x63omplete\x18\x02 \x01(\x0b\x32\x1b.leanto.v1.GenerateCompleteH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.leanto.v1.GenerateErrorH\x00\x12\x31\n\x06\x63hunks\x18\x04 \x01(\x0b\x32\x1f.leanto.v1.GenerateStreamChunksH\x00\x42\n\n\x08response\"F\n\x14GenerateStreamChunks\x12.\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1e.leanto.v1.GenerateStreamChunk\"j\n\x13GenerateStreamChunk\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x32\n\x0foutput_logprobs\x18\x03 \x01(\x0b\x32\x19.leanto.v1.OutputLogProbs\"\xc3\x01\n\x10GenerateComplete\x12\x15\n\rfinish_reason\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\r\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x12\n\noutput_ids\x18\x05 \x03(\r\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x32\n\x0foutput_logprobs\x18\x07 \x01(\x0b\x32\x19.leanto.v1.OutputLogProbs\"(\n\x0eOutputLogProbs\x12\x16\n\x0etoken_logprobs\x18\x01 \x03(\x02\"\x9e\x01\n\rGenerateError\x12+\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1d.leanto.v1.GenerateError.Code\x12\x0f\n\x07message\x18\x02 \x01(\t\"O\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ODE_INVALID_ARGUMENT\x10\x01\x12\x16\n\x12\x43ODE_UNIMPLEMENTED\x10\x02*:\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\r\n\tTASK_TEXT\x10\x01\x12\r\n\tTASK_CALL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'leanto_wire.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASK']._serialized_start=1240
-  _globals['_TASK']._serialized_end=1298
+  _globals['_TASK']._serialized_start=1446
+  _globals['_TASK']._serialized_end=1504
   _globals['_GENERATEREQUEST']._serialized_start=46
-  _globals['_GENERATEREQUEST']._serialized_end=271
-  _globals['_TOKENIZEDINPUT']._serialized_start=273
-  _globals['_TOKENIZEDINPUT']._serialized_end=331
-  _globals['_SAMPLINGPARAMS']._serialized_start=334
-  _globals['_SAMPLINGPARAMS']._serialized_end=555
-  _globals['_GENERATERESPONSE']._serialized_start=558
-  _globals['_GENERATERESPONSE']._serialized_end=729
-  _globals['_GENERATESTREAMCHUNK']._serialized_start=731
-  _globals['_GENERATESTREAMCHUNK']._serialized_end=837
-  _globals['_GENERATECOMPLETE']._serialized_start=840
-  _globals['_GENERATECOMPLETE']._serialized_end=1035
-  _globals['_OUTPUTLOGPROBS']._serialized_start=1037
-  _globals['_OUTPUTLOGPROBS']._serialized_end=1077
-  _globals['_GENERATEERROR']._serialized_start=1080
-  _globals['_GENERATEERROR']._serialized_end=1238
-  _globals['_GENERATEERROR_CODE']._serialized_start=1159
-  _globals['_GENERATEERROR_CODE']._serialized_end=1238
+  _globals['_GENERATEREQUEST']._serialized_end=308
+  _globals['_CADENCE']._serialized_start=310
+  _globals['_CADENCE']._serialized_end=354
+  _globals['_TOKENIZEDINPUT']._serialized_start=356
+  _globals['_TOKENIZEDINPUT']._serialized_end=414
+  _globals['_SAMPLINGPARAMS']._serialized_start=417
+  _globals['_SAMPLINGPARAMS']._serialized_end=638
+  _globals['_GENERATERESPONSE']._serialized_start=641
+  _globals['_GENERATERESPONSE']._serialized_end=863
+  _globals['_GENERATESTREAMCHUNKS']._serialized_start=865
+  _globals['_GENERATESTREAMCHUNKS']._serialized_end=935
+  _globals['_GENERATESTREAMCHUNK']._serialized_start=937
+  _globals['_GENERATESTREAMCHUNK']._serialized_end=1043
+  _globals['_GENERATECOMPLETE']._serialized_start=1046
+  _globals['_GENERATECOMPLETE']._serialized_end=1241
+  _globals['_OUTPUTLOGPROBS']._serialized_start=1243
+  _globals['_OUTPUTLOGPROBS']._serialized_end=1283
+  _globals['_GENERATEERROR']._serialized_start=1286
+  _globals['_GENERATEERROR']._serialized_end=1444
+  _globals['_GENERATEERROR_CODE']._serialized_start=1365
+  _globals['_GENERATEERROR_CODE']._serialized_end=1444
 # @@protoc_insertion_point(module_scope)

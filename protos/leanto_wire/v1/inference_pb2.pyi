@@ -56,6 +56,7 @@ class GenerateRequest(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
+    CADENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the client, fresh per attempt; the node repeats it nowhere."""
     text: _builtins.str
@@ -68,6 +69,10 @@ class GenerateRequest(_message.Message):
     def tokenized(self) -> Global___TokenizedInput: ...
     @_builtins.property
     def sampling_params(self) -> Global___SamplingParams: ...
+    @_builtins.property
+    def cadence(self) -> Global___Cadence:
+        """When the answer's frames leave; there exactly where the request is padded to the level "constant"."""
+
     def __init__(
         self,
         *,
@@ -78,16 +83,41 @@ class GenerateRequest(_message.Message):
         stream: _builtins.bool = ...,
         task: Global___Task.ValueType = ...,
         prefix: _builtins.str = ...,
+        cadence: Global___Cadence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "sampling_params", b"sampling_params", "text", b"text", "tokenized", b"tokenized"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cadence", b"cadence", "input", b"input", "sampling_params", b"sampling_params", "text", b"text", "tokenized", b"tokenized"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "prefix", b"prefix", "request_id", b"request_id", "sampling_params", b"sampling_params", "stream", b"stream", "task", b"task", "text", b"text", "tokenized", b"tokenized"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cadence", b"cadence", "input", b"input", "prefix", b"prefix", "request_id", b"request_id", "sampling_params", b"sampling_params", "stream", b"stream", "task", b"task", "text", b"text", "tokenized", b"tokenized"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["tokenized", "text"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class Cadence(_message.Message):
+    """A frame every period_ms, and a multiple of `frames` of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIOD_MS_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    period_ms: _builtins.int
+    frames: _builtins.int
+    def __init__(
+        self,
+        *,
+        period_ms: _builtins.int = ...,
+        frames: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "period_ms", b"period_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cadence: _TypeAlias = Cadence  # noqa: Y015
 
 @_typing.final
 class TokenizedInput(_message.Message):
@@ -180,6 +210,7 @@ class GenerateResponse(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chunk(self) -> Global___GenerateStreamChunk: ...
     @_builtins.property
@@ -190,22 +221,47 @@ class GenerateResponse(_message.Message):
     def error(self) -> Global___GenerateError:
         """Ends the stream as well."""
 
+    @_builtins.property
+    def chunks(self) -> Global___GenerateStreamChunks:
+        """Several chunks that were ready together, in order."""
+
     def __init__(
         self,
         *,
         chunk: Global___GenerateStreamChunk | None = ...,
         complete: Global___GenerateComplete | None = ...,
         error: Global___GenerateError | None = ...,
+        chunks: Global___GenerateStreamChunks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "complete", b"complete", "error", b"error", "response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "chunks", b"chunks", "complete", b"complete", "error", b"error", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "complete", b"complete", "error", b"error", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "chunks", b"chunks", "complete", b"complete", "error", b"error", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["chunk", "complete", "error"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["chunk", "complete", "error", "chunks"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class GenerateStreamChunks(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___GenerateStreamChunk]: ...
+    def __init__(
+        self,
+        *,
+        chunks: _abc.Iterable[Global___GenerateStreamChunk] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateStreamChunks: _TypeAlias = GenerateStreamChunks  # noqa: Y015
 
 @_typing.final
 class GenerateStreamChunk(_message.Message):

@@ -64,7 +64,14 @@ def read_policy(options: argparse.Namespace) -> Policy:
             )
         return replace(policy, cloud=replace(policy.cloud, address=_address(cloud)))
     try:
-        target = CloudTarget(address(cloud), public_key(root) if root else None)
+        shape = policy.cloud or CloudTarget()  # another node, but no weaker padding
+        target = CloudTarget(
+            address(cloud),
+            public_key(root) if root else None,
+            padding=shape.padding,
+            cadence_ms=shape.cadence_ms,
+            cadence_frames=shape.cadence_frames,
+        )
     except ValueError as error:
         raise TargetError(f"--cloud/--development-root: {error}") from None
     return replace(policy, cloud=target)

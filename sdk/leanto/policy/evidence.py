@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from leanto.policy.fields import Reader, choice, integer, option, text, texts
+from leanto.policy.fields import Reader, choice, integer, option, texts
 
 if TYPE_CHECKING:
     from leanto_wire.policies import HardwarePolicy, NvidiaRequirement
@@ -75,7 +75,6 @@ class CommonEvidence:
 
     releases: tuple[str, ...] | None = option(None, hexes(32), "release digests accepted; any if left out")
     max_lifetime_s: int = option(48 * 3600, integer(60, 7 * 86_400), "how far ahead the node's key may expire")
-    log_origin: str | None = option(None, text, "the log in which the release must stand")
     nvidia: NvidiaEvidence | None = None
 
     @property
@@ -161,7 +160,6 @@ def hardware_policy(evidence: HardwareEvidence) -> HardwarePolicy:
         policy,
         releases=_some(evidence.releases),
         max_lifetime_s=evidence.max_lifetime_s,
-        log_origin=evidence.log_origin,
         nvidia=_nvidia(evidence.nvidia),
     )
 

@@ -34,6 +34,17 @@ def integer(low: int, high: int) -> Reader:
     return read
 
 
+def integers(low: int, high: int) -> Reader:
+    """A list of whole numbers in [low, high], at least one."""
+
+    def read(value: Any) -> tuple[int, ...]:
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError(f"expected a list of whole numbers from {low} to {high}")
+        return tuple(integer(low, high)(item) for item in value)
+
+    return read
+
+
 def number(low: float, high: float) -> Reader:
     """A finite number in [low, high]."""
 

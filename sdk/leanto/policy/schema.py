@@ -20,7 +20,7 @@ from typing import Any, Literal
 from leanto.decision import Target
 from leanto.errors import PolicyError
 from leanto.policy.evidence import TYPES, HardwareEvidence, NvidiaEvidence
-from leanto.policy.fields import address, choice, integer, number, option, public_key, text, texts, word_or
+from leanto.policy.fields import address, choice, integer, integers, number, option, public_key, text, texts, word_or
 from leanto.policy.overrides import Override, apply
 from leanto.policy.rules import Rule, RuleFault, read_rule
 from leanto.policy.verdict import TARGETS
@@ -60,6 +60,12 @@ class CloudTarget:
     model: str | None = option(None, text, "the model that answers there, to which certificates are bound")
     usd_per_million_prompt_tokens: float = option(0.0, number(0, 1e6), "price of what it reads")
     usd_per_million_answer_tokens: float = option(0.0, number(0, 1e6), "price of what it writes")
+    padding: Literal["blocks", "buckets", "constant"] = option(
+        "blocks", choice("blocks", "buckets", "constant"), "what sizes and times may tell whoever watches the line; docs/wire.md, Frames"
+    )
+    cadence_ms: int = option(50, integer(5, 1000), "constant: time from one frame of an answer to the next")
+    cadence_frames: int = option(32, integer(1, 1024), "constant: an answer is a multiple of so many frames")
+    suites: tuple[int, ...] = option((1,), integers(1, 2), "numbers of the suites that the node may serve; docs/wire.md, Sealing")
     log: ReleaseLogTarget | None = None
     evidence: HardwareEvidence | None = None
 
@@ -258,13 +264,12 @@ class _Reader:
         cloud: CloudTarget = self.record(CloudTarget, plain, ("targets",), "cloud")
         if not cloud.address:
             raise self.error(path, '[targets.cloud] needs address = "host:port"')
+        round_ms = cloud.cadence_ms * cloud.cadence_frames
+        if cloud.padding == "constant" and round_ms >= cloud.timeout_ms:
+            message = f"targets.cloud.cadence_frames: no answer ends before {round_ms} ms, which is over timeout_ms = {cloud.timeout_ms}"
+            raise self.error((*path, "cadence_frames"), message)
         log = self.log(table, path) if "log" in table else None
-        if "evidence" not in table:
-            return replace(cloud, log=log)
-        if cloud.development_root is not None:
-            message = "a target has either development_root or [targets.cloud.evidence]: a development node proves nothing of its hardware"
-            raise self.error((*path, "development_root"), message)
-        return replace(cloud, log=log, evidence=self.evidence(self.table(table, path, "evidence"), (*path, "evidence")))
+        return replace(cloud, log=log, evidence=self.evidence(table, path, cloud) if "evidence" in table else None)
 
     def log(self, table: dict[str, Any], where: tuple[str, ...]) -> ReleaseLogTarget:
         log: ReleaseLogTarget = self.record(ReleaseLogTarget, table, where, "log")
@@ -272,7 +277,11 @@ class _Reader:
             raise self.error((*where, "log"), "[targets.cloud.log] needs the log's key, and a file to store its last checkpoint")
         return log
 
-    def evidence(self, table: dict[str, Any], path: tuple[str, ...]) -> HardwareEvidence:
+    def evidence(self, target: dict[str, Any], where: tuple[str, ...], cloud: CloudTarget) -> HardwareEvidence:
+        if cloud.development_root is not None:
+            message = "a target has either development_root or [targets.cloud.evidence]: a development node proves nothing of its hardware"
+            raise self.error((*where, "development_root"), message)
+        table, path = self.table(target, where, "evidence"), (*where, "evidence")
         kind = TYPES.get(str(table.get("type")))
         if kind is None:
             known = ", ".join(map(repr, TYPES))

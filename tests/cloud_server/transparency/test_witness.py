@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from leanto_cloud.errors import CloudError
-from leanto_cloud.transparency.http import MAX_BODY_BYTES
+from leanto_cloud.http_server import MAX_BODY_BYTES, Request
 from leanto_cloud.transparency.publish import publish
 from leanto_cloud.transparency.serving import LogServing
 from leanto_cloud.transparency.store import LogStore
@@ -17,6 +17,10 @@ from leanto_wire.log.checkpoint import check_signatures, parse_checkpoint
 from leanto_wire.log.merkle import consistency_proof
 from leanto_wire.log.note import Note, parse_note
 from logs import served, store, witness
+
+
+def asks(body: bytes) -> Request:
+    return Request("POST", "/add-checkpoint", body)
 
 
 def note_of(log: LogStore) -> Note:
@@ -39,23 +43,23 @@ def test_a_log_that_grows_is_cosigned_each_time(tmp_path: Path) -> None:
 def test_a_witness_remembers_across_a_restart(tmp_path: Path) -> None:
     log = store(tmp_path / "log", [b"a", b"b"])
     first = witness(tmp_path / "memory", log.verifier)
-    assert first.respond("POST", "/add-checkpoint", request_body(0, [], note_of(log)))[0] == 200
+    assert first.respond(asks(request_body(0, [], note_of(log))))[0] == 200
     first.close()
     again = witness(tmp_path / "memory", log.verifier)
-    assert again.respond("POST", "/add-checkpoint", request_body(0, [], note_of(log))) == (409, "text/x.tlog.size", b"2\n")
-    assert again.respond("POST", "/add-checkpoint", request_body(2, [], note_of(log)))[0] == 200
+    assert again.respond(asks(request_body(0, [], note_of(log)))) == (409, "text/x.tlog.size", b"2\n")
+    assert again.respond(asks(request_body(2, [], note_of(log))))[0] == 200
 
 
 def test_a_rollback_and_a_fork_are_refused(tmp_path: Path) -> None:
     log, fork = store(tmp_path / "log", [b"a", b"b", b"c"]), store(tmp_path / "fork", [b"a", b"x", b"y", b"z"])
     small = store(tmp_path / "small", [b"a", b"b"])
     seen_by = witness(tmp_path / "memory", log.verifier)
-    assert seen_by.respond("POST", "/add-checkpoint", request_body(0, [], note_of(log)))[0] == 200
+    assert seen_by.respond(asks(request_body(0, [], note_of(log))))[0] == 200
     proof = consistency_proof(fork.subtrees(4), 3, 4)
-    assert seen_by.respond("POST", "/add-checkpoint", request_body(3, proof, note_of(fork)))[0] == 422
-    assert seen_by.respond("POST", "/add-checkpoint", request_body(3, [], note_of(small)))[0] == 409
+    assert seen_by.respond(asks(request_body(3, proof, note_of(fork))))[0] == 422
+    assert seen_by.respond(asks(request_body(3, [], note_of(small))))[0] == 409
     same_size = store(tmp_path / "same", [b"a", b"b", b"x"])
-    assert seen_by.respond("POST", "/add-checkpoint", request_body(3, [], note_of(same_size)))[0] == 409
+    assert seen_by.respond(asks(request_body(3, [], note_of(same_size))))[0] == 409
 
 
 def test_a_log_that_forks_gets_no_cosignature_for_its_release(tmp_path: Path) -> None:
@@ -71,8 +75,8 @@ def test_other_logs_and_strangers_are_refused(tmp_path: Path) -> None:
     log = store(tmp_path / "log", [b"a"])
     seen_by = witness(tmp_path / "memory", log.verifier)
     stranger, other = store(tmp_path / "s", [b"a"], signer=2), store(tmp_path / "o", [b"a"], origin="other.example")
-    assert seen_by.respond("POST", "/add-checkpoint", request_body(0, [], note_of(stranger)))[0] == 403
-    assert seen_by.respond("POST", "/add-checkpoint", request_body(0, [], note_of(other)))[0] == 404
+    assert seen_by.respond(asks(request_body(0, [], note_of(stranger))))[0] == 403
+    assert seen_by.respond(asks(request_body(0, [], note_of(other))))[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,7 @@ def test_other_logs_and_strangers_are_refused(tmp_path: Path) -> None:
 )
 def test_what_is_no_request_is_refused(tmp_path: Path, body: bytes) -> None:
     seen_by = witness(tmp_path / "memory", store(tmp_path / "log", [b"a"]).verifier)
-    assert seen_by.respond("POST", "/add-checkpoint", body)[0] == 400
+    assert seen_by.respond(asks(body))[0] == 400
 
 
 def test_the_server_serves_the_log_and_nothing_else(tmp_path: Path) -> None:

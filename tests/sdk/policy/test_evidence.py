@@ -41,7 +41,7 @@ def asked(text: str) -> object:
 
 def test_a_sev_snp_table_becomes_the_policy_of_the_wire() -> None:
     more = f'vmpl = 1\nhost_data = "{H32}"\nid_keys = ["{H48}"]\nauthor_keys = ["{H48}"]\nrequire_crl = true\n'
-    more += f'releases = ["{H32}"]\nmax_lifetime_s = 60\nlog_origin = "log.example/1"\n'
+    more += f'releases = ["{H32}"]\nmax_lifetime_s = 60\n'
     more += f'[targets.cloud.evidence.nvidia]\nroots = ["{H32}"]\ndevices = 8\nmodels = ["GH100"]\n'
     raw32, raw48 = bytes.fromhex(H32), bytes.fromhex(H48)
     pins = frozenset({raw48})
@@ -56,7 +56,6 @@ def test_a_sev_snp_table_becomes_the_policy_of_the_wire() -> None:
         nvidia=NvidiaRequirement(frozenset({raw32}), 8, frozenset({"GH100"})),
         releases=frozenset({raw32}),
         max_lifetime_s=60,
-        log_origin="log.example/1",
     )
 
 

@@ -1,4 +1,4 @@
-"""A small HTTP server for the log and the witness: known paths, bounded bodies, constant errors, and no log of who asked.
+"""A small HTTP server for the log, the witness and the issuer: known paths, bounded bodies, constant errors, and no log of who asked.
 
 It speaks plaintext: beyond this machine it stands behind whatever ends TLS there. Knows nothing of what it serves.
 """
@@ -6,6 +6,7 @@ It speaks plaintext: beyond this machine it stands behind whatever ends TLS ther
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -13,7 +14,20 @@ MAX_BODY_BYTES = 64 << 10
 TIMEOUT_S = 10.0
 
 Answer = tuple[int, str, bytes]  # status, content type, body
-Respond = Callable[[str, str, bytes], Answer]  # method, path, body
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`authorization` and `content_type` are the headers of those names, or empty."""
+
+    method: str
+    path: str
+    body: bytes = b""
+    authorization: str = ""
+    content_type: str = ""
+
+
+Respond = Callable[[Request], Answer]
 
 
 def make_server(host: str, port: int, respond: Respond) -> ThreadingHTTPServer:
@@ -38,7 +52,8 @@ def make_server(host: str, port: int, respond: Respond) -> ThreadingHTTPServer:
 
         def _answer(self, body: bytes) -> None:
             try:
-                answer = respond(self.command, self.path, body)
+                headers = (self.headers.get(name, "") for name in ("Authorization", "Content-Type"))
+                answer = respond(Request(self.command, self.path, body, *headers))
             except Exception:  # whatever it was, the caller learns nothing of it
                 answer = (500, "text/plain", b"")
             self._send(answer)
