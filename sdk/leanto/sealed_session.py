@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -301,7 +302,12 @@ def _size(message: Message) -> int:
 
 
 def _policy(target: RemoteTarget) -> Policy:
-    """What the node must prove: its hardware, or, where nothing asks for that, possession of a key."""
+    """What the node must prove: its hardware, or, where nothing asks for that, possession of a key; and the log that it must name."""
+    policy = _machine_policy(target)
+    return policy if target.log is None else replace(policy, log_origin=target.log.key.partition("+")[0])
+
+
+def _machine_policy(target: RemoteTarget) -> Policy:
     if target.evidence is not None:
         if target.development_root is not None:
             raise TargetError(f"{target.address}: a target has either evidence or a development root")
