@@ -156,6 +156,12 @@ class RemoteLeg:
         return claims.model_id if claims else None
 
     @property
+    def evidence_id(self) -> str | None:
+        """Type and digest of the node's verified evidence, as "sev-snp:9f05…"; None before the first call."""
+        claims = self._session.claims if self._session else None
+        return f"{claims.evidence_type}:{claims.evidence_digest.hex()}" if claims else None
+
+    @property
     def rtt_ms(self) -> float | None:
         """Time to the node and back, as its evidence took it lately; None before the first call."""
         return self._session.rtt_ms if self._session else None
