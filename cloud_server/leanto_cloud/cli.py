@@ -17,6 +17,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read by gRPC when it is first
 os.environ.pop("GRPC_TRACE", None)  # its traces would hold message bytes
 
 from leanto_cloud import redaction
+from leanto_cloud.attesters import ATTESTERS, make_attester
 from leanto_cloud.errors import CloudError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=_port, default=0, help="port; 0 takes a free one (default: 0)")
     serve.add_argument("--development", action="store_true", help="use the development attester: proves possession of a key, nothing else")
-    serve.add_argument("--attester", choices=("sev-snp", "tdx"), help="the confidential guest that this node runs in")
+    serve.add_argument("--attester", choices=ATTESTERS, help="the confidential guest or enclave that this node runs in")
     serve.add_argument(
         "--endorsements", type=Path, metavar="FOLDER", help="what its evidence is checked with: ask, ark, crl, collateral, …"
     )
@@ -113,9 +114,7 @@ def _attester(options: argparse.Namespace) -> tuple[Attester, dict[str, object]]
 
         development = DevelopmentAttester()
         return development, {"development_root": development.root_base64}
-    from leanto_cloud.attesters.tsm import PROVIDERS, TsmAttester
-
-    return TsmAttester(PROVIDERS[options.attester], endorsements=options.endorsements), {"evidence": options.attester}
+    return make_attester(options.attester, options.endorsements), {"evidence": options.attester}
 
 
 def _load_engine(options: argparse.Namespace) -> Engine:

@@ -13,13 +13,15 @@ import sys
 import uuid
 from pathlib import Path
 
+import cbor2
 import pytest
 
-from hardware import NONCE, NOW_S, SnpMachine
+from hardware import NONCE, NOW_S, NitroMachine, SnpMachine
 from leanto.clock import Clock
 from leanto.remote import RemoteRequest
 from leanto_cloud.attesters.certificate_table import parse_table
 from leanto_cloud.attesters.configfs import Configfs
+from leanto_cloud.attesters.nitro import NitroAttester
 from leanto_cloud.attesters.tsm import PROVIDERS, TsmAttester
 from leanto_cloud.errors import AttestationError
 from leanto_cloud.identity import Identity
@@ -166,6 +168,31 @@ def test_a_certificate_table_is_read_as_hosts_write_it() -> None:
     assert parse_table(b"") == parse_table(bytes(4096)) == {}
     with pytest.raises(AttestationError, match="beyond its end"):
         parse_table(uuid.UUID(GUIDS["ask"]).bytes + struct.pack("<II", 4096, 1) + bytes(24))
+
+
+def test_the_document_of_an_enclave_is_believed_from_end_to_end() -> None:
+    machine = NitroMachine.make()
+
+    def module(request: bytes) -> bytes:
+        asked = cbor2.loads(request)["Attestation"]
+        assert asked.keys() == {"user_data", "nonce", "public_key"}
+        return cbor2.dumps({"Attestation": {"document": machine.attest(asked["user_data"]).report}})
+
+    identity = Identity(NitroAttester(module), release_digest=RELEASE, model_id="m@1", now_s=lambda: NOW_S)
+    assert verify(identity.evidence(NONCE), machine.policy(), NOW_S, NONCE).evidence_type == "nitro"
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xff", cbor2.dumps({"Error": "InvalidArgument"}), cbor2.dumps("no")], ids=bytes.hex)
+def test_a_module_that_gives_no_document_stops_the_node(answer: bytes) -> None:
+    with pytest.raises(AttestationError, match="gives no document"):
+        NitroAttester(lambda request: answer)
+
+
+def test_a_machine_that_is_no_enclave_is_told_so() -> None:
+    if Path("/dev/nsm").exists():
+        pytest.skip("this machine is an enclave")
+    with pytest.raises(AttestationError, match="is this a Nitro enclave"):
+        NitroAttester()
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
