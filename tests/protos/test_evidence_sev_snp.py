@@ -160,6 +160,7 @@ def test_a_revocation_list_that_the_policy_asks_for_must_come_be_current_and_nam
         ({0x180: b"\x03"}, "tcb"),
         ({0x188: b"\x1a"}, "chip"),
         ({0x1A0: b"x"}, "chip"),
+        ({0x1A0: bytes(64), 0x48: b"\x02"}, "chip"),
         ({0x1E0: b"\x03"}, "tcb"),
         ({0x1F0: b"\x03"}, "tcb"),
     ],
@@ -177,6 +178,13 @@ def test_host_data_id_key_and_author_key_are_pinned_where_the_policy_names_them(
     for name, value in (("host_data", b"x" * 32), ("id_keys", frozenset({b"x" * 48})), ("author_keys", frozenset({b"x" * 48}))):
         with pytest.raises(EvidenceError):
             verify(machine.evidence(), machine.policy(**named | {name: value}), NOW_S, NONCE)
+
+
+def test_a_report_signed_by_a_key_that_was_leased_to_the_cloud_says_so() -> None:
+    machine = SnpMachine.make(fields={0x48: b"\x04", 0x1A0: bytes(64)})
+    evidence = machine.evidence()
+    next(each for each in evidence.endorsements if each.name == "vcek").name = "vlek"
+    assert "leased to the cloud" in verify(evidence, machine.policy(), NOW_S, NONCE).claims[0].value
 
 
 def test_a_turin_processor_is_read_by_its_own_layout() -> None:

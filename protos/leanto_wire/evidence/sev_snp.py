@@ -73,7 +73,7 @@ def _check_chip(report: SnpReport, leaf: x509.Certificate) -> TcbVersion:
         raise EvidenceError("certificates", "its certificate names no TCB") from None
     if certified != read_tcb(report.reported_tcb, turin=turin):
         raise EvidenceError("tcb", "its certificate is for another TCB than its report")
-    if report.signer == SIGNER_VCEK and not report.chip_masked:
+    if report.signer == SIGNER_VCEK:
         chip = _extension(leaf, "4") or b""
         if len(chip) not in (8, 64) or report.chip_id != chip.ljust(64, b"\0"):
             raise EvidenceError("chip", "its certificate is for another chip than its report")
@@ -130,10 +130,11 @@ def _integer(der: bytes) -> int:
 
 
 def _claims(report: SnpReport, tcb: TcbVersion, revocation: str) -> tuple[Claim, ...]:
+    key = "its own key (VCEK)" if report.signer == SIGNER_VCEK else "a key that AMD leased to the cloud (VLEK), which is trusted too"
     return (
         Claim(
             "hardware",
-            f"AMD SEV-SNP, chip {report.chip_id.hex()[:16]}…, {revocation}",
+            f"AMD SEV-SNP, chip {report.chip_id.hex()[:16]}…, signed by {key}; {revocation}",
             "an AMD processor that encrypts and checks the guest's memory signed this, and the host may not debug or migrate the guest",
             "that nobody opened the machine or read the bus, that no side channel leaks, or where the machine stands",
             _PARTIES,

@@ -37,7 +37,6 @@ class SnpReport:
     guest_policy: GuestPolicy
     vmpl: int
     signer: int
-    chip_masked: bool
     author_key_enabled: bool
     report_data: bytes
     measurement: bytes
@@ -68,7 +67,6 @@ def parse_report(raw: bytes) -> SnpReport:
         ),
         vmpl=vmpl,
         signer=keys >> 2 & 7,
-        chip_masked=bool(keys >> 1 & 1),
         author_key_enabled=bool(keys & 1),
         report_data=raw[0x50:0x90],
         measurement=raw[0x90:0xC0],
