@@ -73,6 +73,7 @@ policies = st.builds(
         resume=st.sampled_from(["prefix", "restart"]),
         max_switches=st.integers(0, 3),
         sticky_turns=st.integers(0, 5),
+        low_floor=st.none() | st.just("artifact") | st.floats(-8, 0),
     ),
     offline=st.builds(Offline, st.sampled_from(["local_best_effort", "fail"])),
 )

@@ -20,7 +20,7 @@ from evaluate import answer, is_exact
 
 import leanto_edge
 from leanto.certificate import from_points, score_name, sign
-from leanto.confidence import fit, predict
+from leanto.confidence import fit, predict_in_stream
 from leanto.selective_risk import certify
 from leanto_edge.artifact import annotate_artifact
 
@@ -46,7 +46,7 @@ def promise(models: Path, data: Path) -> str:
     tokens = [(completion.tokens, is_exact(row, completion)) for row in rows for completion in (answer(edge, row),)]
     learnt = len(rows) // 3
     confidence = fit(tokens[:learnt], precision=PRECISION)
-    scores = [predict(confidence, evidence) for evidence, _ in tokens[learnt:]]
+    scores = [predict_in_stream(confidence, evidence) for evidence, _ in tokens[learnt:]]
     worse = [not right and is_exact(row, answer(cloud, row)) for row, (_, right) in zip(rows[learnt:], tokens[learnt:], strict=True)]
     found = [one for alpha in ALPHAS if (one := certify(scores, worse, alpha, DELTA))]
     now = float(int(time.time()))

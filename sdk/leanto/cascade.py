@@ -27,7 +27,19 @@ from leanto.errors import (
 )
 from leanto.events import HandoffEvent, RestartEvent, TextEvent
 from leanto.local import Confidence, EdgeModel, LocalRun, Watch, assess
-from leanto.policy import Policy, Verdict, after_fault, judge_answer, judge_certificate, judge_stream, judge_structure, stay, without_edge
+from leanto.policy import (
+    Policy,
+    Verdict,
+    after_fault,
+    judge_answer,
+    judge_certificate,
+    judge_low,
+    judge_stream,
+    judge_structure,
+    low_floor,
+    stay,
+    without_edge,
+)
 from leanto.policy.schema import CloudTarget
 from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.remote import remote_request
@@ -125,6 +137,7 @@ class Cascade:
         self._find_promise = promise
         self._hold = None if ask.task == "call" else hold
         self._clock = clock
+        self._artifact_floor: float | None = edge.info.confidence.get(ask.task, {}).get("stream_floor") if edge.info.fit else None
         self._deadline = started + policy.budgets.deadline_ms / 1000
         self._legs: list[Target] = []
         self._runs: list[LocalRun] = []
@@ -190,11 +203,10 @@ class Cascade:
         if self._paused is not None:
             run, self._paused = self._paused, None
             return run
-        handoff = self._policy.handoff
         run = LocalRun(
             self._edge,
             self._ask,
-            Watch(self._hold, handoff.window, handoff.stream_floor if CLOUD in self.verdict.allowed else None),
+            self._watch(),
             prefix=self.visible,
             max_tokens=self._ask.max_tokens - self.kept_tokens,
             deadline=self._deadline,
@@ -202,6 +214,12 @@ class Cascade:
         )
         self._runs.append(run)
         return run
+
+    def _watch(self) -> Watch:
+        handoff = self._policy.handoff
+        if CLOUD not in self.verdict.allowed:
+            return Watch(self._hold, handoff.window, None)
+        return Watch(self._hold, handoff.window, handoff.stream_floor, low_floor(self._policy, self._artifact_floor))
 
     async def _watched(self, run: LocalRun) -> AsyncGenerator[str, None]:
         """Text of `run` that may be shown; ends when it is done, or `doubted` with a target to turn to."""
@@ -214,10 +232,15 @@ class Cascade:
             if news.text:
                 yield news.text
             if news.doubt is not None:
-                if self._lean(partial(judge_stream, self._policy, mean_logprob=news.doubt)):
-                    run.doubted = True
-                    return
-                run.trust()
+                doubt = partial(judge_stream, self._policy, mean_logprob=news.doubt)
+            elif news.low is not None:
+                doubt = partial(judge_low, self._policy, low_logprob=news.low, artifact_floor=self._artifact_floor)
+            else:
+                continue
+            if self._lean(doubt):
+                run.doubted = True
+                return
+            run.trust()
 
     def _judge(self, run: LocalRun) -> bool:
         """Whether the finished answer belongs to the cloud. The end of an answer that the cloud began is not judged."""
@@ -226,6 +249,9 @@ class Cascade:
         run.judged = True
         policy, task = self._policy, self._ask.task
         if run.watched and self._lean(partial(judge_stream, policy, mean_logprob=run.lowest), finished=True):
+            return True
+        low = partial(judge_low, policy, low_logprob=run.low, artifact_floor=self._artifact_floor)
+        if run.watched_low and self._lean(low, finished=True):
             return True
         if task == "call":
             valid = parse_call("".join(token.text for token in run.tokens)) is not None
@@ -236,7 +262,8 @@ class Cascade:
 
         def judge(verdict: Verdict) -> Verdict:
             verdict = judge_answer(policy, verdict, task, sure.value, sure.threshold, promise)
-            return judge_certificate(policy, verdict, sure.value, promise)
+            given_up = run.low is not None and self._artifact_floor is not None and run.low < self._artifact_floor
+            return judge_certificate(policy, verdict, 0.0 if given_up else sure.value, promise)  # it was certified without such answers
 
         return self._lean(judge, finished=True)
 

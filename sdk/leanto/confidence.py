@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanto.isotonic import apply_isotonic, fit_isotonic
+from leanto.low_logprob import LowLogprob
 
 Vector = NDArray[np.float64]
 FOLDS = 5
 ITERATIONS = 50
+STREAM_LOSS = 0.01  # of the right answers may be given up before their end
 
 
 class Evidence(Protocol):
@@ -77,6 +79,17 @@ def features(tokens: Sequence[Evidence]) -> Vector:
     )
 
 
+def lowest_in_stream(tokens: Sequence[Evidence]) -> float:
+    """The lowest that LowLogprob is at any token of an answer."""
+    low = LowLogprob()
+    return min((low.add(token.logprob) for token in tokens), default=0.0)
+
+
+def predict_in_stream(model: Mapping[str, Any], tokens: Sequence[Evidence]) -> float:
+    """P(right) as `predict` has it, or 0 for an answer that would have been given up before its end."""
+    return 0.0 if lowest_in_stream(tokens) < model.get("stream_floor", -math.inf) else predict(model, tokens)
+
+
 def mean_probability(logprobs: Sequence[float]) -> float:
     """Geometric mean of token probabilities in [0, 1]: the uncalibrated score where a task has no confidence model."""
     return math.exp(min(0.0, math.fsum(logprobs) / len(logprobs))) if logprobs else 0.0
@@ -95,7 +108,8 @@ def fit(rows: Iterable[tuple[Sequence[Evidence], bool]], *, precision: float = 0
     """A confidence model from (tokens of an answer, was it right) pairs: logistic regression by IRLS, then isotonic; deterministic.
 
     `threshold` is the lowest at which answers kept are right with frequency `precision`. It, `auroc` and `ece` (equal-mass bins)
-    come from predictions out of fold, so they say what unseen answers may expect. Raises ValueError below 20 rows or with one class.
+    come from predictions out of fold, so they say what unseen answers may expect. `stream_floor` is the low logprob (LowLogprob) that
+    all but 1 % of the right answers stay above from beginning to end. Raises ValueError below 20 rows or with one class.
     """
     pairs = list(rows)
     x = np.array([features(tokens) for tokens, _ in pairs]).reshape(len(pairs), len(FEATURES))
@@ -120,6 +134,7 @@ def fit(rows: Iterable[tuple[Sequence[Evidence], bool]], *, precision: float = 0
         "weights": weights.tolist(),
         "bias": bias,
         "isotonic": knots,
+        "stream_floor": float(np.quantile([lowest_in_stream(tokens) for tokens, right in pairs if right], STREAM_LOSS)),
         "threshold": choose_threshold(unseen, y > 0, precision),
         "rows": len(y),
         "auroc": auroc(unseen, y > 0),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from leanto.clock import Clock
 from leanto.errors import EngineFault, LeantoError, ModelError, PromptRefused
+from leanto.low_logprob import LowLogprob
 from leanto.request import Ask
 
 if TYPE_CHECKING:
@@ -50,19 +51,23 @@ class EdgeModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How a run is held back and watched. `hold` None keeps everything back until the end; `floor` None doubts nothing."""
+    """How a run is held back and watched. `hold` None keeps everything back until the end. It is doubted when the mean logprob of
+    `window` tokens falls below `floor`, or its low logprob (see confidence.LowLogprob) below `low_floor`; None doubts nothing."""
 
     hold: int | None
     window: int
     floor: float | None
+    low_floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What made a run pause: `text` may be shown; the windowed mean logprob fell to `doubt`; it is `done`, or `late`."""
+    """What made a run pause: `text` may be shown; the windowed mean logprob fell to `doubt`, or the low logprob to `low`; it is `done`,
+    or `late`."""
 
     text: str = ""
     doubt: float | None = None
+    low: float | None = None
     done: bool = False
     late: bool = False
 
@@ -101,6 +106,8 @@ class LocalRun:
         self.judged = False  # its answer as a whole was judged
         self.prefix = prefix
         self.lowest: float | None = None  # worst windowed mean logprob so far
+        self.low: float | None = None  # lowest low logprob so far
+        self._low_logprob = LowLogprob()
         self._watch = watch
         self._deadline = deadline
         self._clock = clock
@@ -129,6 +136,11 @@ class LocalRun:
         """Whether a low window would be news."""
         return self._watch.floor is not None
 
+    @property
+    def watched_low(self) -> bool:
+        """Whether a low logprob would be."""
+        return self._watch.low_floor is not None
+
     def trust(self) -> None:
         """Doubt no more: there is nowhere else to go."""
         self._watch = Watch(self._watch.hold, self._watch.window, None)
@@ -146,12 +158,16 @@ class LocalRun:
                 self.done = True
                 return News(done=True)
             self.tokens.append(token)
+            low = self._low_logprob.add(token.logprob)
+            self.low = low if self.low is None else min(low, self.low)
             if token.finish_reason is not None:
                 self.done = True
                 return News(done=True)
             doubt = self._doubt()
             if doubt is not None:
                 return News(doubt=doubt)
+            if self._watch.low_floor is not None and low < self._watch.low_floor:
+                return News(low=low)
             text = "" if self._watch.hold is None else self._release(self._watch.hold)
             if text:
                 return News(text=text)

@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 once the confidence is fitted, and written where that was asked."""
     import leanto_edge
-    from leanto.confidence import fit, predict
+    from leanto.confidence import fit, predict_in_stream
 
     if options.write and options.model is None:
         raise ModelError("--write needs --model: the embedded model is not changed")
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise CertificateError(f"{options.pairs}: {error}") from None
     if options.certify:
-        pairs = [{"score": predict(model, tokens), "worse": not right, "task": options.task} for tokens, right in found[learnt:]]
+        pairs = [{"score": predict_in_stream(model, tokens), "worse": not right, "task": options.task} for tokens, right in found[learnt:]]
         write_new(options.certify, "".join(json.dumps(pair) + "\n" for pair in pairs))
     if options.write:
         _annotate(options.model, {**engine.info.confidence, options.task: model})

@@ -41,6 +41,22 @@ def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -
     return _lean(policy, verdict, Finding("stream", name, mean_logprob, floor, fails, "doubt-in-stream", reason, flip))
 
 
+def judge_low(policy: Policy, verdict: Verdict, low_logprob: float | None, artifact_floor: float | None) -> Verdict:
+    """Stage 4 again: the low logprob (nats; see leanto.low_logprob) of the answer so far against its floor, where there is one."""
+    floor = low_floor(policy, artifact_floor)
+    if floor is None:
+        return verdict
+    fails = None if low_logprob is None else not low_logprob >= floor
+    reason, flip = "about the lowest tenth of the answer so far", below(low_logprob, floor)
+    return _lean(policy, verdict, Finding("stream", "low_logprob", low_logprob, floor, fails, "doubt-in-stream", reason, flip))
+
+
+def low_floor(policy: Policy, artifact_floor: float | None) -> float | None:
+    """The policy's own, or the model's; None doubts nothing."""
+    wanted = policy.handoff.low_floor
+    return artifact_floor if wanted == "artifact" else wanted
+
+
 def judge_answer(
     policy: Policy, verdict: Verdict, task: str, confidence: float, artifact_threshold: float | None, promise: Promise
 ) -> Verdict:

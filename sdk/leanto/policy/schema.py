@@ -30,7 +30,7 @@ MAX_BYTES = 1 << 20
 MAX_RULES = 32
 SECRET = "secret"
 ARTIFACT = "artifact"
-RELEASE_KEY = "uPw5q4oS3gqqTgpk0MVuMv40/xaojUaJSdVWDi8V8fw="
+RELEASE_KEY = "zduGsdy6qkT/PK00xKjeEiaFigF9Uag5xBPZDhkTACQ="
 DEFAULT_CLASSES: Mapping[str, tuple[Target, ...]] = MappingProxyType(
     {"public": ("local", "cloud"), "personal": ("local", "cloud"), SECRET: ("local",)}
 )
@@ -158,6 +158,11 @@ class Handoff:
     resume: Literal["prefix", "restart"] = option("prefix", choice("prefix", "restart"), "how the cloud goes on after visible text")
     max_switches: int = option(1, integer(0, 16), "hand-offs to the cloud in one request")
     sticky_turns: int = option(0, integer(0, 1000), "turns of a conversation that the cloud keeps after one that it took over")
+    low_floor: float | Literal["artifact"] | None = option(
+        "artifact",
+        word_or("off", word_or("artifact", number(-100, 0), "artifact"), None),
+        'low logprob (nats; about the lowest tenth of the tokens so far) below which it does too; "artifact" is the model\'s own; or "off"',
+    )
 
 
 @dataclass(frozen=True, slots=True)
