@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from grpc import aio
 from grpc._cython import cygrpc  # type: ignore[attr-defined, unused-ignore]
@@ -25,7 +25,7 @@ class _KnownMethods(cygrpc.AioServer):  # type: ignore[misc]
             await self._request_call()  # dropped at once, which cancels it
 
 
-class _Server(_server.Server):
+class _Server(_server.Server):  # type: ignore[misc, unused-ignore]
     def __init__(self, interceptors: Sequence[aio.ServerInterceptor], options: Sequence[tuple[str, int]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._server = _KnownMethods(self._loop, None, (), tuple(interceptors), tuple(options), None)
@@ -34,5 +34,4 @@ class _Server(_server.Server):
 def server(interceptors: Sequence[aio.ServerInterceptor], options: Sequence[tuple[str, int]]) -> aio.Server:
     """Like `grpc.aio.server`."""
     made: Any = _Server(interceptors, options)
-    server: aio.Server = made
-    return server
+    return cast("aio.Server", made)

@@ -64,21 +64,21 @@ class RemoteTarget:
     """Where a node is and what it must prove.
 
     `address` is host:port. `development_root` (base64, from the node's ready file) names the one root whose development
-    evidence is accepted. Without `tls` only loopback addresses are used. `padding` "constant" paces answers: a frame every
-    `cadence_ms`, and a multiple of `cadence_frames` of them. `suites` are the numbers that the node may serve. With
-    `hedge_after_s`, an answer that has not begun by then is asked for once more over another connection, and the first to begin is taken:
-    for nodes behind one balanced address.
+    evidence is accepted. Without `tls` only loopback addresses are used. With `hedge_after_s`, an answer that has not begun by
+    then is asked for once more over another connection, and the first to begin is taken: for nodes behind one balanced address.
+    `padding` "constant" paces answers: a frame every `cadence_ms`, and a multiple of `cadence_frames` of them. `suites` are the
+    numbers that the node may serve.
     """
 
     address: str
     development_root: str | None = None
     tls: Tls | None = None
+    hedge_after_s: float | None = None
     padding: PaddingLevel = "blocks"
     cadence_ms: int = 50
     cadence_frames: int = 32
     suites: tuple[int, ...] = (1,)
     log: ReleaseLog | None = None
-    hedge_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,17 +27,16 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
         return None
     files = {name: getattr(cloud, f"tls_{name}") for name in ("root_certificates", "client_certificate", "client_key")}
     plain = not any(files.values()) and _is_loopback(cloud.address)
-    log = ReleaseLog(**asdict(cloud.log)) if cloud.log else None
     target = RemoteTarget(
         cloud.address,
         cloud.development_root,
         None if plain else Tls(**files),
+        hedge_after_s=None if cloud.hedge_after_ms is None else cloud.hedge_after_ms / 1000,
         padding=cloud.padding,
         cadence_ms=cloud.cadence_ms,
         cadence_frames=cloud.cadence_frames,
         suites=cloud.suites,
-        log=log,
-        hedge_after_s=None if cloud.hedge_after_ms is None else cloud.hedge_after_ms / 1000,
+        log=ReleaseLog(**asdict(cloud.log)) if cloud.log else None,
     )
     dial_target(target)
     return target
