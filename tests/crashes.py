@@ -17,7 +17,7 @@ from typing import Any
 
 from leanto_cloud import guard, identity, messages, service
 from leanto_cloud.engines.base import EngineRequest, EngineToken
-from leanto_wire.seal import Sealer
+from leanto_wire import seal
 from nodes import EchoEngine, Unraisable
 
 doomed: ContextVar[str] = ContextVar("doomed", default="")  # the prompt of the call at hand
@@ -146,7 +146,7 @@ class SpillingEngine(EchoEngine):
 
 def mine_the_node() -> None:
     """Let parts of the node fail with the prompt in the exception, if the prompt says so."""
-    parse, seal_chunk, send = service._parse, Sealer.seal, guard.Guard._send
+    parse, seal_chunk, send = service._parse, seal.Sealer.seal, guard.Guard._send
     open_request, engine_request = identity.NodeKey.open, messages.engine_request
 
     def mined_open(self: Any, sealed: Any) -> Any:
@@ -163,7 +163,7 @@ def mine_the_node() -> None:
         fail_at("engine request")
         return engine_request(request)
 
-    def mined_seal(self: Any, message: bytes, *, final: bool) -> Any:
+    def mined_seal(self: Any, message: bytes, *, final: bool) -> bytes:
         fail_at("seal")
         return seal_chunk(self, message, final=final)
 
@@ -171,7 +171,7 @@ def mine_the_node() -> None:
         fail_at("stream write")
         await send(self, response, context)
 
-    service._parse, Sealer.seal, guard.Guard._send = mined_parse, mined_seal, mined_send  # type: ignore[method-assign]
+    service._parse, seal.Sealer.seal, guard.Guard._send = mined_parse, mined_seal, mined_send  # type: ignore[method-assign]
     identity.NodeKey.open, messages.engine_request = mined_open, mined_request  # type: ignore[method-assign]
 
 

@@ -115,6 +115,7 @@ class FakeCloud:
     """Yields what its script says for a request. It records every request: none may ever hold a private prompt."""
 
     model_id = "fake-large"
+    evidence_id = "development:00"
 
     def __init__(self, script: Callable[[RemoteRequest], Iterable[RemoteChunk | Exception]] | Sequence[RemoteChunk | Exception]) -> None:
         self._script = script if callable(script) else lambda request: script
@@ -135,6 +136,7 @@ class UntouchableCloud:
     """A cloud that a test forbids: any use of it fails the test."""
 
     model_id = None
+    evidence_id = None
 
     def generate(self, request: RemoteRequest) -> FakeCall:
         raise AssertionError("the cloud was called")

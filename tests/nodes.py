@@ -18,12 +18,14 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from leanto.remote import RemoteChunk, RemoteLeg, RemoteRequest, RemoteTarget
+from leanto_cloud.attesters.base import Attester
 from leanto_cloud.development import DevelopmentAttester
 from leanto_cloud.engines.base import Capabilities, EngineRequest, EngineToken, Load
 from leanto_cloud.identity import Identity
 from leanto_cloud.server import Limits, Server
 from leanto_wire.claims import Claims
 from leanto_wire.keys import public_key
+from leanto_wire.policies import HardwarePolicy
 from leanto_wire.seal import SUITE, Binding, Opener, seal_request
 from leanto_wire.v1 import private_compute_pb2_grpc as rpc
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, EvidenceResponse, SealedChunk, SealedRequest
@@ -97,17 +99,20 @@ async def running_node(
     now_s: Callable[[], float] = time.time,
     model_id: str | None = None,
     credentials: Any = None,
+    machine: tuple[Attester, HardwarePolicy] | None = None,
     **more: Any,
 ) -> AsyncIterator[Node]:
-    """A real server with the development attester."""
+    """A real server with the development attester, or with one of hardware and the policy that believes it."""
     engine = engine or EchoEngine()
-    attester = DevelopmentAttester()
+    development = DevelopmentAttester()
+    attester, policy = machine or (development, None)
+    root = None if machine else development.root_base64
     named = model_id or engine.capabilities.model_id
     identity = Identity(attester, release_digest=RELEASE, model_id=named, lifetime_s=lifetime_s, now_s=now_s)
     server = Server(engine, identity, limits=limits or Limits(drain_s=0.0), **more)
     await server.start(credentials)
     try:
-        yield Node(server, identity, RemoteTarget(server.address, attester.root_base64))
+        yield Node(server, identity, RemoteTarget(server.address, root, evidence=policy))
     finally:
         await server.stop()
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from leanto_cloud import hardening, redaction
+from leanto_cloud.attesters import ATTESTERS, make_attester
 from leanto_cloud.errors import CloudError, ConfigurationError
 from leanto_cloud.supervisor import Link, Supervisor, hold_port
 
 if TYPE_CHECKING:
-    from leanto_cloud.development import DevelopmentAttester
+    from leanto_cloud.attesters.base import Attester
     from leanto_cloud.engines.base import Engine
 
 
@@ -55,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=_port, default=0, help="port; 0 takes a free one (default: 0)")
     serve.add_argument("--development", action="store_true", help="use the development attester: proves possession of a key, nothing else")
+    serve.add_argument("--attester", choices=ATTESTERS, help="the confidential guest or enclave that this node runs in")
+    serve.add_argument(
+        "--endorsements", type=Path, metavar="FOLDER", help="what its evidence is checked with: ask, ark, crl, collateral, …"
+    )
     serve.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM certificate chain; needed beyond this machine")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its PEM private key")
     serve.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="PEM authority: clients must show a certificate it signed")
@@ -93,26 +98,39 @@ def _seconds(text: str) -> float:
 
 
 def _serve(options: argparse.Namespace, own: TextIO, in_force: tuple[str, ...]) -> int:
-    if not options.development:
-        raise ConfigurationError("no attester: this node could prove nothing about itself; use --development to try it without hardware")
-    from leanto_cloud.development import DevelopmentAttester
-
-    attester = DevelopmentAttester()  # before any worker, so that all of them have one root
+    attester, attested = _attester(options)  # before any worker, so that all of them have one root
     if hardening.swaps():
         redaction.log.warning("this machine swaps, and memory may reach its disk; turn swap off or encrypt it")
+
+    def serve(link: Link | None = None) -> int:
+        return asyncio.run(_serve_here(options, attester, attested, own, in_force, link))
+
     if options.recycle_after is None and options.recycle_every is None:
-        return asyncio.run(_serve_here(options, attester, own, in_force))
+        return serve()
     with hold_port(options.host, options.port) as held, _ReadyFile(options.ready_file) as ready:
         options.port = held.getsockname()[1]
+        return Supervisor(lambda link: _told(own, lambda: serve(link)), ready.write, own=own, drain_s=options.drain).run()
 
-        def work(link: Link) -> int:
-            return _told(own, lambda: asyncio.run(_serve_here(options, attester, own, in_force, link)))
 
-        return Supervisor(work, ready.write, own=own, drain_s=options.drain).run()
+def _attester(options: argparse.Namespace) -> tuple[Attester, dict[str, object]]:
+    """What makes the node's evidence, and what the ready file says of it. Development evidence is never a fallback."""
+    if options.development is (options.attester is not None):
+        raise ConfigurationError("no attester, or two: give --attester, or --development to try the node without hardware")
+    if options.development:
+        from leanto_cloud.development import DevelopmentAttester
+
+        development = DevelopmentAttester()
+        return development, {"development_root": development.root_base64}
+    return make_attester(options.attester, options.endorsements), {"evidence": options.attester}
 
 
 async def _serve_here(
-    options: argparse.Namespace, attester: DevelopmentAttester, own: TextIO, in_force: tuple[str, ...], link: Link | None = None
+    options: argparse.Namespace,
+    attester: Attester,
+    attested: dict[str, object],
+    own: TextIO,
+    in_force: tuple[str, ...],
+    link: Link | None = None,
 ) -> int:
     """Load the model and serve it in this process, a supervisor's worker where there is a `link`."""
     from leanto_cloud.identity import Identity
@@ -138,8 +156,8 @@ async def _serve_here(
     try:
         await server.start(credentials)
         stop = _stop_on_signals()
-        described = {"address": server.address, "development_root": attester.root_base64, "model_id": model_id, "pid": os.getpid()}
-        redaction.log.info("serving %s on %s (development evidence)", model_id, server.address)
+        described = {"address": server.address, **attested, "model_id": model_id, "pid": os.getpid()}
+        redaction.log.info("serving %s on %s (%s evidence)", model_id, server.address, options.attester or "development")
         with _ReadyFile(None if link else options.ready_file) as ready:
             ready.write(described)
             in_force += tuple(hardening.forbid_writing(own))

@@ -9,6 +9,7 @@ import base64
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from leanto_cloud.attesters.base import Attestation
 from leanto_wire.development import sign_report
 from leanto_wire.v1.private_compute_pb2 import EVIDENCE_TYPE_DEVELOPMENT, EvidenceType
 
@@ -26,6 +27,6 @@ class DevelopmentAttester:
         """The root's public key as a client names it."""
         return base64.b64encode(self._root.public_key().public_bytes_raw()).decode()
 
-    def report(self, data: bytes) -> bytes:
+    def attest(self, data: bytes) -> Attestation:
         """The signature (64 bytes) over `data`."""
-        return sign_report(data, self._root)
+        return Attestation(sign_report(data, self._root))

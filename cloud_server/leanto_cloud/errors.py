@@ -2,6 +2,7 @@
 
 CloudError
 ├── ConfigurationError          the operator can put it right: an option, a model, an address     exit code 2
+├── AttestationError            the hardware gives no report, or none that a client could check      exit code 1
 ├── RequestError                sealed, told to the client alone
 │   ├── InvalidRequest          a prompt or parameter that cannot be used as it stands
 │   └── UnsupportedRequest      something this model or engine does not do
@@ -19,6 +20,10 @@ class CloudError(Exception):
 
 class ConfigurationError(CloudError):
     """The node cannot start as it was asked to."""
+
+
+class AttestationError(CloudError):
+    """The hardware gives no report, or none that a client could check."""
 
 
 class RequestError(CloudError):

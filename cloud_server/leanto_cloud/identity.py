@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from typing import Protocol
 
+from leanto_cloud.attesters.base import Attester
 from leanto_cloud.errors import Refused
 from leanto_wire import seal
 from leanto_wire.errors import SealError
@@ -17,24 +17,20 @@ from leanto_wire.keys import PrivateKey
 from leanto_wire.report_data import NONCE_BYTES, evidence_digest, report_data
 from leanto_wire.seal import PROTOCOL, SUITE, Binding, Sealed, Sealer
 from leanto_wire.status import Refusal
-from leanto_wire.v1.private_compute_pb2 import EvidenceResponse, EvidenceType, KeyConfig, ReleaseProof, SealedRequest
+from leanto_wire.v1.private_compute_pb2 import (
+    ACCELERATOR_TYPE_NVIDIA,
+    AcceleratorEvidence,
+    Endorsement,
+    EvidenceResponse,
+    EvidenceType,
+    KeyConfig,
+    ReleaseProof,
+    SealedRequest,
+)
 
 LIFETIME_S = 3600.0
 REPLAYS_KEPT = 1 << 18  # encapsulations remembered for each key: 16 bytes each, so about 30 MiB at worst
 KEYS_KEPT = 3
-
-
-class Attester(Protocol):
-    """Makes reports of one type of evidence."""
-
-    @property
-    def evidence_type(self) -> EvidenceType.ValueType:
-        """The type of evidence it makes."""
-        ...
-
-    def report(self, data: bytes) -> bytes:
-        """A report over `data` (64 bytes)."""
-        ...
 
 
 class NodeKey:
@@ -112,8 +108,16 @@ class Identity:
             raise Refused(Refusal.BAD_NONCE)
         key = self._current()
         kind = self._attester.evidence_type
-        report = self._attester.report(report_data(kind, key.config, nonce))
-        return EvidenceResponse(type=kind, key_config=key.config, nonce=nonce, report=report, release_proof=self._release_proof)
+        attestation = self._attester.attest(report_data(kind, key.config, nonce))
+        return EvidenceResponse(
+            type=kind,
+            key_config=key.config,
+            nonce=nonce,
+            report=attestation.report,
+            endorsements=[Endorsement(name=name, value=value) for name, value in sorted(attestation.endorsements.items())],
+            accelerators=[AcceleratorEvidence(type=ACCELERATOR_TYPE_NVIDIA, token=token) for token in attestation.nvidia_tokens],
+            release_proof=self._release_proof,
+        )
 
     def open(self, request: SealedRequest) -> tuple[bytes, Sealer]:
         """The message of `request`, and what seals the answer. Raises Refused."""

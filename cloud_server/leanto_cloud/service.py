@@ -57,8 +57,8 @@ class PrivateCompute(PrivateComputeServicer):
         async with self._admission.admit(self._tenant(context)):
             message, sealer = self._identity.open(request)
             asked = _parse(message)
-            paced = cadence.sealed(self._respond(asked), sealer, asked, self._clock)
-            async with aclosing(_within(self._limit_s, paced)) as chunks:
+            answer = cadence.sealed(self._respond(asked), sealer, asked, self._clock)
+            async with aclosing(_within(self._limit_s, answer)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 

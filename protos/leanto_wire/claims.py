@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -23,8 +24,19 @@ class Claims:
     evidence_type: str
     evidence_digest: bytes
     public_key: bytes = field(repr=False)
-    expires_s: float  # seconds since the epoch
+    expires_s: float  # seconds since the epoch: of the key, or of the evidence behind it if that ends sooner
     release_digest: bytes
     model_id: str
     claims: tuple[Claim, ...]
     suite: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Appraisal:
+    """What one report says that was found sound: its claims, until when, and who vouches for the key, and what still is not proven."""
+
+    claims: tuple[Claim, ...] = ()
+    until_s: float = math.inf
+    voucher: str = ""
+    limits: str = ""
+    trusted_parties: tuple[str, ...] = ()

@@ -23,3 +23,8 @@ def report_data(evidence_type: int, key_config: bytes, nonce: bytes) -> bytes:
 def evidence_digest(evidence_type: int, key_config: bytes) -> bytes:
     """SHA-256 (32 bytes) of type and key configuration: the same for every nonce, so that a node needs no memory of them."""
     return hashlib.sha256(_fields(b"leanto.v1 evidence", evidence_type.to_bytes(4, "big"), key_config)).digest()
+
+
+def accelerator_nonce(report_data: bytes) -> bytes:
+    """SHA-256 (32 bytes) of the report data: the size of the nonce that GPU evidence repeats."""
+    return hashlib.sha256(_fields(b"leanto.v1 accelerator nonce", report_data)).digest()

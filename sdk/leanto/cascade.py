@@ -76,6 +76,11 @@ class CloudLeg(Protocol):
         """Which model answered last, as the node says."""
         ...
 
+    @property
+    def evidence_id(self) -> str | None:
+        """Type and digest of the evidence that the node was believed for."""
+        ...
+
     def generate(self, request: RemoteRequest) -> CloudCall:
         """Start a call; everything that can fail fails with the first chunk."""
         ...
@@ -111,6 +116,7 @@ class Cascade:
         self.bytes_sent = 0
         self.bytes_received = 0
         self.cloud_model: str | None = None
+        self.cloud_evidence: str | None = None
         self.first_text_at: float | None = None
         self._ask = ask
         self._policy = policy
@@ -296,7 +302,7 @@ class Cascade:
             while not finished:
                 chunk = await self._next_chunk(call, until)
                 self._enter(CLOUD)
-                self.cloud_model = leg.model_id
+                self.cloud_model, self.cloud_evidence = leg.model_id, leg.evidence_id
                 finished = chunk.finish_reason is not None
                 parts.append(chunk.text)
                 self.cloud_tokens += len(chunk.token_ids)

@@ -91,6 +91,7 @@ class Decision:
     known beside the snapshot. `audited` says that the answer was chosen to be asked again, which is paid for on its own.
     `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` comes from `energy_source` ("rapl",
     "battery" or "estimate"), and `wasted_j` is the share of it that went into local tokens which are not part of the answer.
+    `cloud_evidence` is type and digest of the evidence that the node was believed for, as "sev-snp:9f05…".
     """
 
     request_id: str
@@ -123,6 +124,7 @@ class Decision:
     wasted_j: float | None = None
     audited: bool = False
     decided_at: float = 0.0
+    cloud_evidence: str | None = None
 
     @property
     def label(self) -> str:

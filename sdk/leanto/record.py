@@ -58,6 +58,7 @@ def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: fl
     return replace(
         record(seen, run.verdict, run.route, at),
         cloud_model=run.cloud_model,
+        cloud_evidence=run.cloud_evidence,
         confidence=sure.value if sure else None,
         artifact_threshold=sure.threshold if sure else None,
         promise=run.promise if sure else None,

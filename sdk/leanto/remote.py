@@ -23,6 +23,7 @@ from leanto.request import Ask
 if TYPE_CHECKING:
     from leanto.sealed_session import SealedSession
     from leanto_wire.claims import Claims
+    from leanto_wire.policies import HardwarePolicy
 
 PaddingLevel = Literal["blocks", "buckets", "constant"]
 
@@ -64,21 +65,22 @@ class RemoteTarget:
     """Where a node is and what it must prove.
 
     `address` is host:port. `development_root` (base64, from the node's ready file) names the one root whose development
-    evidence is accepted. Without `tls` only loopback addresses are used. With `hedge_after_s`, an answer that has not begun by
+    evidence is accepted; `evidence` (a policy of leanto_wire.policies) says what its hardware must prove instead. One of the two.
+    Without `tls` only loopback addresses are used. `padding` "constant" paces answers: a frame every `cadence_ms`, and a multiple of
+    `cadence_frames` of them. `suites` are the numbers that the node may serve. With `hedge_after_s`, an answer that has not begun by
     then is asked for once more over another connection, and the first to begin is taken: for nodes behind one balanced address.
-    `padding` "constant" paces answers: a frame every `cadence_ms`, and a multiple of `cadence_frames` of them. `suites` are the
-    numbers that the node may serve.
     """
 
     address: str
     development_root: str | None = None
     tls: Tls | None = None
-    hedge_after_s: float | None = None
     padding: PaddingLevel = "blocks"
     cadence_ms: int = 50
     cadence_frames: int = 32
     suites: tuple[int, ...] = (1,)
     log: ReleaseLog | None = None
+    hedge_after_s: float | None = None
+    evidence: HardwarePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +165,25 @@ class RemoteLeg:
     @property
     def model_id(self) -> str | None:
         """name@build_hash of the model that the node's verified evidence names; None before the first call."""
-        session = self._sessions.get(self._answering)
-        return session.claims.model_id if session and session.claims else None
+        claims = self._claims
+        return claims.model_id if claims else None
+
+    @property
+    def evidence_id(self) -> str | None:
+        """Type and digest of the node's verified evidence, as "sev-snp:9f05…"; None before the first call."""
+        claims = self._claims
+        return f"{claims.evidence_type}:{claims.evidence_digest.hex()}" if claims else None
 
     @property
     def rtt_ms(self) -> float | None:
         """Time to the node and back, as its evidence took it lately; None before the first call."""
         session = self._sessions.get(self._answering)
         return session.rtt_ms if session else None
+
+    @property
+    def _claims(self) -> Claims | None:
+        session = self._sessions.get(self._answering)
+        return session.claims if session else None
 
     def generate(self, request: RemoteRequest) -> RemoteCall:
         """Start a call. Everything that can fail fails with the first chunk.

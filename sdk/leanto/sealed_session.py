@@ -6,10 +6,12 @@ A server's own words reach no error message: what a status says is told in ours.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,7 +27,7 @@ from leanto.remote import Meter, RemoteChunk, RemoteRequest, RemoteTarget, Tls
 from leanto_wire.claims import Claims
 from leanto_wire.development import DevelopmentPolicy
 from leanto_wire.errors import EvidenceError, SealError
-from leanto_wire.evidence import verify
+from leanto_wire.evidence import Policy, verify
 from leanto_wire.frame import Padding, frame_bytes
 from leanto_wire.keys import public_key
 from leanto_wire.records import RecordReader
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from leanto.release_log import LogReader
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("leanto")
 
 EVIDENCE_TIMEOUT_S = 5.0
 ATTEMPTS = 3
@@ -140,9 +144,15 @@ class SealedSession:
         self.rtt_ms = took_ms if self.rtt_ms is None else RTT_WEIGHT * took_ms + (1 - RTT_WEIGHT) * self.rtt_ms
         try:
             claims = verify(evidence, self._policy, self._clock.wall(), nonce, suites=self._suites)
-            return await asyncio.to_thread(self._log.check, evidence.release_proof, claims) if self._log else claims
+            if self._log:
+                claims = await asyncio.to_thread(self._log.check, evidence.release_proof, claims)
         except EvidenceError as error:
             raise EvidenceRefused(f"{self._address}: {error}; nothing was sent", claim=error.claim) from None
+        for claim in claims.claims:
+            _logger.info(
+                "%s, %s evidence: %s %s; not proven: %s", self._address, claims.evidence_type, claim.name, claim.value, claim.does_not_prove
+            )
+        return claims
 
     async def _exchange(
         self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter
@@ -297,9 +307,19 @@ def _size(message: Message) -> int:
     return message.ByteSize() + _PREFIX_BYTES
 
 
-def _policy(target: RemoteTarget) -> DevelopmentPolicy:
+def _policy(target: RemoteTarget) -> Policy:
+    """What the node must prove: its hardware, or, where nothing asks for that, possession of a key; and the log that it must name."""
+    policy = _machine_policy(target)
+    return policy if target.log is None else replace(policy, log_origin=target.log.key.partition("+")[0])
+
+
+def _machine_policy(target: RemoteTarget) -> Policy:
+    if target.evidence is not None:
+        if target.development_root is not None:
+            raise TargetError(f"{target.address}: a target has either evidence or a development root")
+        return target.evidence
     if target.development_root is None:
-        raise TargetError(f"{target.address}: name the development root that its evidence must be signed by")
+        raise TargetError(f"{target.address}: say what the node must prove: its evidence, or a development root that must have signed it")
     try:
         return DevelopmentPolicy.from_base64(target.development_root)
     except ValueError as error:

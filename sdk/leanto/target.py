@@ -7,16 +7,23 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from leanto.clock import Clock
+from leanto.errors import TargetError
+from leanto.policy.evidence import HardwareEvidence, hardware_policy
 from leanto.policy.schema import CloudTarget
 from leanto.remote import ReleaseLog, RemoteLeg, RemoteTarget, Tls, dial_target
 
 if TYPE_CHECKING:
     from leanto.cascade import CloudLeg
+    from leanto_wire.policies import HardwarePolicy
 
 
 def choose_cloud(given: RemoteTarget | CloudLeg | None, configured: CloudTarget | None) -> RemoteTarget | CloudLeg | None:
-    """The cloud given in code, or the one of the policy, or none. Raises TargetError if it cannot be used."""
+    """The cloud given in code, or the one of the policy, or none. Raises TargetError if it cannot be used, and for a target without
+    evidence of its hardware where the policy asks for some.
+    """
     if isinstance(given, RemoteTarget):
+        if configured is not None and configured.evidence is not None and given.evidence is None:
+            raise TargetError(f"{given.address}: the policy asks for evidence of the node's hardware; the target given in code does not")
         dial_target(given)
     return given if given is not None else remote_target(configured)
 
@@ -27,16 +34,18 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
         return None
     files = {name: getattr(cloud, f"tls_{name}") for name in ("root_certificates", "client_certificate", "client_key")}
     plain = not any(files.values()) and _is_loopback(cloud.address)
+    log = ReleaseLog(**asdict(cloud.log)) if cloud.log else None
     target = RemoteTarget(
         cloud.address,
         cloud.development_root,
         None if plain else Tls(**files),
-        hedge_after_s=None if cloud.hedge_after_ms is None else cloud.hedge_after_ms / 1000,
         padding=cloud.padding,
         cadence_ms=cloud.cadence_ms,
         cadence_frames=cloud.cadence_frames,
         suites=cloud.suites,
-        log=ReleaseLog(**asdict(cloud.log)) if cloud.log else None,
+        log=log,
+        hedge_after_s=None if cloud.hedge_after_ms is None else cloud.hedge_after_ms / 1000,
+        evidence=_policy(cloud.evidence),
     )
     dial_target(target)
     return target
@@ -45,6 +54,13 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
 def open_leg(cloud: RemoteTarget | CloudLeg, clock: Clock) -> CloudLeg:
     """A leg to the target, or the leg itself. Nothing is sent yet."""
     return RemoteLeg(cloud, clock=clock) if isinstance(cloud, RemoteTarget) else cloud
+
+
+def _policy(evidence: HardwareEvidence | None) -> HardwarePolicy | None:
+    try:
+        return None if evidence is None else hardware_policy(evidence)
+    except ValueError as error:
+        raise TargetError(f"[targets.cloud.evidence]: {error}") from None
 
 
 def _is_loopback(address: str) -> bool:

@@ -256,7 +256,7 @@ def test_a_key_that_changes_in_mid_stream_is_refused() -> None:
     async def answer(identity: Identity, request: SealedRequest) -> AsyncIterator[SealedChunk]:
         _, sealer = identity.open(request)
         yield SealedChunk(ciphertext=sealer.seal(token(), final=False))
-        other = seal.Sealer(bytes(32), request.encapsulation, "response", seal.SUITE, sealer.padding)
+        other = seal.Sealer(bytes(32), request.encapsulation, "response", request.suite, sealer.padding)
         other.seal(token(), final=False)
         yield SealedChunk(ciphertext=other.seal(token(), final=False))
 

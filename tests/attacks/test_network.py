@@ -29,7 +29,6 @@ from http2 import (
     frame,
 )
 from leanto.remote import RemoteRequest
-from leanto_cloud.cadence import AHEAD
 from leanto_cloud.server import HEALTH, Limits
 from leanto_wire.v1.inference_pb2 import TASK_TEXT, GenerateRequest, SamplingParams
 from nodes import EchoEngine, Node, collect, open_leg, running_node, seal_by_hand
@@ -140,7 +139,7 @@ def test_a_reader_that_takes_nothing_is_dropped_and_its_place_is_free() -> None:
             await until(lambda: node.server.admission.present == 0)
 
     attack(act, engine, HASTY)
-    assert engine.produced < 3 * AHEAD
+    assert engine.produced < 100  # those that wait to leave
 
 
 def test_a_reader_that_stops_reading_is_dropped_and_its_place_is_free() -> None:

@@ -30,6 +30,7 @@ def test_a_doubtful_call_is_asked_of_the_cloud_from_the_prompt() -> None:
     assert [request.prefix for request in cloud.requests] == [""]
     assert reply.decision.wasted_tokens == 1
     assert reply.decision.cloud_model == "fake-large"
+    assert reply.decision.cloud_evidence == "development:00"
     assert reply.decision.bytes_sent == 100
 
 

@@ -26,6 +26,7 @@ class FakeNode:
     """A node that answers every call right; `stopped` counts how often it was ended."""
 
     model_id = "fake-large"
+    evidence_id = None
     target = RemoteTarget("127.0.0.1:1", "A" * 43 + "=")
     stopped = 0
 

@@ -40,6 +40,7 @@ def test_a_hand_off_between_equal_models_cannot_be_seen_in_the_text(stories260k:
     decision = events[-1].reply.decision
     assert decision.route == "local→cloud"
     assert decision.cloud_model == node.model_id
+    assert (decision.cloud_evidence or "").startswith("development:")
     assert decision.bytes_sent > 1000
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from leanto import __version__
-from leanto.cli import adapt, ask, audit, bench, calibrate, certify, compress, demo, doctor, export, policy, train_router
+from leanto.cli import adapt, ask, audit, bench, calibrate, certify, compress, demo, doctor, evidence, export, policy, train_router
 from leanto.errors import LeantoError
 
-COMMANDS = (ask, doctor, demo, bench, compress, adapt, export, calibrate, certify, audit, train_router, policy)
+COMMANDS = (ask, doctor, evidence, demo, bench, compress, adapt, export, calibrate, certify, audit, train_router, policy)
 
 
 class Parser(argparse.ArgumentParser):

@@ -57,6 +57,12 @@ def read_policy(options: argparse.Namespace) -> Policy:
         if root is not None:
             raise TargetError("--development-root belongs to a node: give --cloud HOST:PORT too")
         return policy
+    if policy.cloud is not None and policy.cloud.evidence is not None:
+        if root is not None:
+            raise TargetError(
+                f"--development-root: {policy.origin} asks for evidence of the node's hardware, which no development root replaces"
+            )
+        return replace(policy, cloud=replace(policy.cloud, address=_address(cloud)))
     try:
         shape = policy.cloud or CloudTarget()  # another node, but no weaker padding
         target = CloudTarget(
@@ -69,6 +75,13 @@ def read_policy(options: argparse.Namespace) -> Policy:
     except ValueError as error:
         raise TargetError(f"--cloud/--development-root: {error}") from None
     return replace(policy, cloud=target)
+
+
+def _address(cloud: str) -> str:
+    try:
+        return str(address(cloud))
+    except ValueError as error:
+        raise TargetError(f"--cloud: {error}") from None
 
 
 def request_arguments(options: argparse.Namespace) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from leanto.decision import Target
 from leanto.errors import PolicyError
+from leanto.policy.evidence import TYPES, HardwareEvidence, NvidiaEvidence
 from leanto.policy.fields import address, choice, integer, integers, number, option, public_key, text, texts, word_or
 from leanto.policy.overrides import Override, apply
 from leanto.policy.rules import Rule, RuleFault, read_rule
@@ -48,7 +49,7 @@ class ReleaseLogTarget:
 
 @dataclass(frozen=True, slots=True)
 class CloudTarget:
-    """Where to lean, and which root must vouch for the node."""
+    """Where to lean, and what must vouch for the node: a development root, or evidence of its hardware. Never both."""
 
     address: str = option("", address, 'the private compute node, "host:port"')
     development_root: str | None = option(None, public_key, "pinned root of a development node (base64, 32 bytes)")
@@ -71,6 +72,7 @@ class CloudTarget:
     cadence_frames: int = option(32, integer(1, 1024), "constant: an answer is a multiple of so many frames")
     suites: tuple[int, ...] = option((1,), integers(1, 2), "numbers of the suites that the node may serve; docs/wire.md, Sealing")
     log: ReleaseLogTarget | None = None
+    evidence: HardwareEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,22 +264,45 @@ class _Reader:
         )
 
     def cloud(self, targets: dict[str, Any]) -> CloudTarget:
-        table, where = self.table(targets, ("targets",), "cloud"), ("targets", "cloud")
-        plain = {"cloud": {name: value for name, value in table.items() if name != "log"}}
+        table, path = self.table(targets, ("targets",), "cloud"), ("targets", "cloud")
+        plain = {"cloud": {name: value for name, value in table.items() if name not in ("log", "evidence")}}
         cloud: CloudTarget = self.record(CloudTarget, plain, ("targets",), "cloud")
         if not cloud.address:
-            raise self.error(where, '[targets.cloud] needs address = "host:port"')
+            raise self.error(path, '[targets.cloud] needs address = "host:port"')
         round_ms = cloud.cadence_ms * cloud.cadence_frames
         if cloud.padding == "constant" and round_ms >= cloud.timeout_ms:
             message = f"targets.cloud.cadence_frames: no answer ends before {round_ms} ms, which is over timeout_ms = {cloud.timeout_ms}"
-            raise self.error((*where, "cadence_frames"), message)
-        return replace(cloud, log=self.log(table, where)) if "log" in table else cloud
+            raise self.error((*path, "cadence_frames"), message)
+        log = self.log(table, path) if "log" in table else None
+        return replace(cloud, log=log, evidence=self.evidence(table, path, cloud) if "evidence" in table else None)
 
     def log(self, table: dict[str, Any], where: tuple[str, ...]) -> ReleaseLogTarget:
         log: ReleaseLogTarget = self.record(ReleaseLogTarget, table, where, "log")
         if not log.key or not log.store:
             raise self.error((*where, "log"), "[targets.cloud.log] needs the log's key, and a file to store its last checkpoint")
         return log
+
+    def evidence(self, target: dict[str, Any], where: tuple[str, ...], cloud: CloudTarget) -> HardwareEvidence:
+        if cloud.development_root is not None:
+            message = "a target has either development_root or [targets.cloud.evidence]: a development node proves nothing of its hardware"
+            raise self.error((*where, "development_root"), message)
+        table, path = self.table(target, where, "evidence"), (*where, "evidence")
+        kind = TYPES.get(str(table.get("type")))
+        if kind is None:
+            known = ", ".join(map(repr, TYPES))
+            raise self.error(
+                (*path, "type"), f"[targets.cloud.evidence] needs type = one of {known}; a development node is named by its root"
+            )
+        plain = {name: value for name, value in table.items() if name not in ("type", "nvidia")}
+        found: HardwareEvidence = self.record(kind, {"evidence": plain}, path[:-1], "evidence")
+        if found.missing:
+            raise self.error(path, f"[targets.cloud.evidence] needs {found.missing}: without it any node would do")
+        if "nvidia" not in table:
+            return found
+        nvidia: NvidiaEvidence = self.record(NvidiaEvidence, table, path, "nvidia")
+        if not nvidia.roots:
+            raise self.error((*path, "nvidia"), "[targets.cloud.evidence.nvidia] needs roots: whose word on the GPUs counts")
+        return replace(found, nvidia=nvidia)
 
     def privacy(self, table: dict[str, Any]) -> Privacy:
         self.only(table, ("privacy",), ("default", "classes"))
