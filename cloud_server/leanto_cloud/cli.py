@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from leanto_cloud import hardening, redaction
 from leanto_cloud.attesters import ATTESTERS, make_attester
 from leanto_cloud.errors import CloudError, ConfigurationError
 from leanto_cloud.supervisor import Link, Supervisor, hold_port
+from leanto_cloud.transparency import commands as transparency
 
 if TYPE_CHECKING:
     from leanto_cloud.attesters.base import Attester
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. A node takes its process over: the standard streams are its own log's from then on."""
     options = _parser().parse_args(arguments)
+    if options.run is not None:
+        return _told(sys.stderr, lambda: int(options.run(options)))
     hardening.forget_telltales()
     in_force = tuple(hardening.close_memory())
     own = hardening.take_streams()
@@ -72,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--recycle-after", type=_count, metavar="N", help="replace the worker process after N requests")
     serve.add_argument("--recycle-every", type=_seconds, metavar="SECONDS", help="replace it after a time")
     serve.add_argument("--drain", type=_seconds, default=10.0, metavar="SECONDS", help="time for running answers to end (default: 10)")
+    serve.add_argument("--release-proof", type=Path, metavar="FILE", help="what `leanto-cloud release` wrote: shown to every client")
+    serve.add_argument("--configuration", type=Path, metavar="FILE", help="the configuration that was released with it")
+    serve.set_defaults(run=None)
+    transparency.add(commands)
     return parser
 
 
@@ -134,7 +142,7 @@ async def _serve_here(
 ) -> int:
     """Load the model and serve it in this process, a supervisor's worker where there is a `link`."""
     from leanto_cloud.identity import Identity
-    from leanto_cloud.release import release_digest
+    from leanto_cloud.release import release
     from leanto_cloud.server import Limits, Server
     from leanto_cloud.tls import TlsFiles, server_credentials
 
@@ -142,7 +150,8 @@ async def _serve_here(
     credentials = server_credentials(TlsFiles(options.tls_certificate, options.tls_key, options.tls_client_ca), options.host)
     engine = _load_engine(options)
     model_id = engine.capabilities.model_id
-    identity = Identity(attester, release_digest=release_digest(model_id), model_id=model_id, suite=options.suite)
+    digest, origin, proof = release(model_id, options.configuration, options.release_proof)
+    identity = Identity(attester, release_digest=digest, model_id=model_id, log_origin=origin, release_proof=proof, suite=options.suite)
     limits = Limits(options.running, options.waiting, options.per_tenant, options.drain, worn_after=options.recycle_after)
     server = Server(
         engine,

@@ -16,6 +16,8 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from leanto_cloud.errors import ConfigurationError
+from leanto_wire.errors import LogError
+from leanto_wire.log.checkpoint import parse_checkpoint
 from leanto_wire.v1.private_compute_pb2 import ReleaseProof
 
 PACKAGES = ("leanto_cloud", "leanto_wire", "leanto_edge", "leanto_kernels")
@@ -34,9 +36,21 @@ def statement(model_id: str, configuration: Path | None = None) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def release_digest(model_id: str, configuration: Path | None = None) -> bytes:
-    """SHA-256 (32 bytes) of the statement."""
-    return hashlib.sha256(statement(model_id, configuration)).digest()
+def release(model_id: str, configuration: Path | None = None, proof: Path | None = None) -> tuple[bytes, str, ReleaseProof | None]:
+    """Release digest (32 bytes) of what is installed here, and, with the file that `leanto-cloud release` wrote for just that, the log's
+    name and the proof to show. Raises ConfigurationError.
+    """
+    try:
+        measured = statement(model_id, configuration)
+        found = ReleaseProof.FromString(proof.read_bytes()) if proof else None
+        origin = parse_checkpoint(found.checkpoint)[0].origin if found else ""
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    except (DecodeError, LogError):
+        raise ConfigurationError(f"{proof}: not a release proof; `leanto-cloud release` writes one") from None
+    if found is not None and found.release != measured:
+        raise ConfigurationError(f"{proof}: it was made for another installation, model or configuration than this one: release again")
+    return hashlib.sha256(measured).digest(), origin, found
 
 
 def _sources() -> Iterable[tuple[str, str]]:
@@ -68,14 +82,3 @@ def _lines(files: Iterable[tuple[str, str]]) -> bytes:
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def read_proof(path: Path, model_id: str, configuration: Path | None = None) -> ReleaseProof:
-    """The proof that `leanto-cloud release` wrote for just what is installed here. Raises ConfigurationError."""
-    try:
-        proof = ReleaseProof.FromString(path.read_bytes())
-    except (OSError, DecodeError):
-        raise ConfigurationError(f"{path}: not a release proof that can be read; `leanto-cloud release` writes one") from None
-    if proof.release != statement(model_id, configuration):
-        raise ConfigurationError(f"{path}: it was made for another installation, model or configuration than this one: release again")
-    return proof
