@@ -54,7 +54,10 @@ def take_streams() -> TextIO:
 
 
 def forbid_writing(own: TextIO) -> Iterator[str]:
-    """Let the kernel refuse every write to a regular file, by whichever library. Not where the log itself is one."""
+    """Let the kernel refuse every write to a file of a disk or of memory, by whichever library. Not where the log itself is one.
+
+    What the kernel itself offers as files (/proc, /sys), where attesters ask for reports, is not counted among them.
+    """
     if not stat.S_ISREG(os.fstat(own.fileno()).st_mode):
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         yield "no file can be written"
