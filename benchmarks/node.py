@@ -101,12 +101,21 @@ def read_padded(raw: bytes) -> GenerateResponse:
 
 
 def serve_plainly_too() -> None:
-    """Offer the same answers unsealed, by the same server, under another service name; and unsealed, but padded as blocks are."""
-    from leanto_cloud import server
+    """Offer the same answers unsealed, by the same server, under another service name.
+
+    Also a message for each token, where the node puts together what is ready; and messages padded as blocks are.
+    """
+    from leanto_cloud import cadence, server
     from leanto_cloud.service import PrivateCompute
 
     class Both(PrivateCompute):
         async def plainly(self, request: GenerateRequest, _: Any) -> AsyncGenerator[GenerateResponse]:
+            async with asyncio.timeout(self._limit_s), self._admission.admit(), cadence._working(self._respond(request)) as engine:
+                while made := await engine.made():
+                    for response in cadence._together(made):
+                        yield response
+
+        async def one_by_one(self, request: GenerateRequest, _: Any) -> AsyncGenerator[GenerateResponse]:
             async with asyncio.timeout(self._limit_s), self._admission.admit(), aclosing(self._respond(request)) as responses:
                 async for response in responses:
                     yield response
@@ -118,6 +127,7 @@ def serve_plainly_too() -> None:
         read, write = GenerateRequest.FromString, GenerateResponse.SerializeToString
         handlers = {
             "Generate": grpc.unary_stream_rpc_method_handler(service.plainly, read, write),
+            "GenerateOneByOne": grpc.unary_stream_rpc_method_handler(service.one_by_one, read, write),
             "GeneratePadded": grpc.unary_stream_rpc_method_handler(service.plainly, read, write_padded),
         }
         to.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(PLAIN, handlers),))
