@@ -95,7 +95,7 @@ class _PlainSession(SealedSession):
     """The same session without a seal: the same deadline, meter, checks and values."""
 
     method = "Generate"
-    read = staticmethod(GenerateResponse.FromString)
+    read: staticmethod[[bytes], GenerateResponse] = staticmethod(GenerateResponse.FromString)
 
     async def _exchange(
         self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter
@@ -138,7 +138,7 @@ class _Unsealed:
 
 def _plain_leg(target: RemoteTarget, session: type[_PlainSession]) -> RemoteLeg:
     leg = RemoteLeg(target)
-    leg._session = session(target, dial_target(target), Clock())
+    leg._sessions[0] = session(target, dial_target(target), Clock())
     return leg
 
 
