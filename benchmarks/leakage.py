@@ -8,6 +8,7 @@ processes and sockets of their own; the node runs the embedded pocket-large.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import random
 import time
@@ -148,6 +149,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer traces, and no paced answers")
     args = parser.parse_args()
     where = machine()
+    if importlib.util.find_spec("sklearn") is None:
+        raise SystemExit('skipped: the classifiers are those of scikit-learn; pip install -e ".[bench]"')
     if not (args.data / "nlu").is_dir():
         raise SystemExit(f"skipped: the prompts are made of {args.data}/nlu, which is not there; give --data")
     names, asked = topics(args.data, 20 if args.quick else TRACES)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -101,26 +100,45 @@ def read_padded(raw: bytes) -> GenerateResponse:
 
 
 def serve_plainly_too() -> None:
-    """Offer the same answers unsealed, by the same server, under another service name; and unsealed, but padded as blocks are."""
-    from leanto_cloud import server
+    """Offer the same answers unsealed, by the same server, under another service name.
+
+    Also a message for each token, where the node puts together what is ready; and messages padded as blocks are.
+    """
+    from leanto_cloud import cadence, server, service
     from leanto_cloud.service import PrivateCompute
 
     class Both(PrivateCompute):
         async def plainly(self, request: GenerateRequest, _: Any) -> AsyncGenerator[GenerateResponse]:
-            async with asyncio.timeout(self._limit_s), self._admission.admit(), aclosing(self._respond(request)) as responses:
-                async for response in responses:
+            async for response in self._admitted(together(self._respond(request))):
+                yield response
+
+        async def one_by_one(self, request: GenerateRequest, _: Any) -> AsyncGenerator[GenerateResponse]:
+            async for response in self._admitted(self._respond(request)):
+                yield response
+
+        async def _admitted(self, responses: Any) -> AsyncGenerator[Any]:
+            async with self._admission.admit(), aclosing(service._within(self._limit_s, responses)) as within:
+                async for response in within:
+                    yield response
+
+    async def together(responses: AsyncGenerator[GenerateResponse]) -> AsyncGenerator[GenerateResponse]:
+        async with cadence._working(responses) as engine:
+            while made := await engine.made():
+                for response in cadence._together(made):
                     yield response
 
     register = server.private_compute_pb2_grpc.add_PrivateComputeServicer_to_server
 
-    def register_both(service: Any, to: Any) -> None:
-        register(service, to)
+    def register_both(both: Any, to: Any) -> None:
+        register(both, to)
         read, write = GenerateRequest.FromString, GenerateResponse.SerializeToString
         handlers = {
-            "Generate": grpc.unary_stream_rpc_method_handler(service.plainly, read, write),
-            "GeneratePadded": grpc.unary_stream_rpc_method_handler(service.plainly, read, write_padded),
+            "Generate": grpc.unary_stream_rpc_method_handler(both.plainly, read, write),
+            "GenerateOneByOne": grpc.unary_stream_rpc_method_handler(both.one_by_one, read, write),
+            "GeneratePadded": grpc.unary_stream_rpc_method_handler(both.plainly, read, write_padded),
         }
         to.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(PLAIN, handlers),))
+        to.add_registered_method_handlers(PLAIN, handlers)
 
     server.PrivateCompute = Both  # type: ignore[misc]
     server.private_compute_pb2_grpc.add_PrivateComputeServicer_to_server = register_both
