@@ -38,7 +38,7 @@ def test_a_call_that_goes_wrong_is_handed_off_before_its_end() -> None:
     edge = FakeEdge(DOUBTED, confidence=CALIBRATED)
     reply = ask(client(edge, FakeCloud(chunks(BETTER)), replace(POLICY, handoff=replace(POLICY.handoff, stream_floor=None))))
     assert (reply.route, reply.text) == ("local→cloud", BETTER)
-    assert edge.pulled == 4  # the second doubtful token, of ten
+    assert edge.pulled == 4  # the second doubtful token, of nine
     check = next(check for check in reply.decision.checks if check.name == "low_logprob")
     assert (check.value, check.threshold, check.verdict) == (-0.9, -0.5, "veto")
 
@@ -53,7 +53,7 @@ def test_the_policy_may_say_otherwise(floor: float | None) -> None:
 def test_a_private_call_is_not_even_watched() -> None:
     edge = FakeEdge(DOUBTED, confidence=CALIBRATED)
     assert ask(client(edge, UntouchableCloud()), private=True).route == "local"
-    assert edge.pulled == 10
+    assert edge.pulled == 9
 
 
 def test_without_a_floor_nothing_is_recorded() -> None:
