@@ -5,11 +5,12 @@ Knows nothing of engines or of how an attester signs.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable
 
-from leanto_cloud.attesters.base import Attester
+from leanto_cloud.attesters.base import Attestation, Attester
 from leanto_cloud.errors import Refused
 from leanto_wire import seal
 from leanto_wire.errors import SealError
@@ -31,6 +32,7 @@ from leanto_wire.v1.private_compute_pb2 import (
 LIFETIME_S = 3600.0
 REPLAYS_KEPT = 1 << 18  # encapsulations remembered for each key: 16 bytes each, so about 30 MiB at worst
 KEYS_KEPT = 3
+ATTESTING = 2  # reports made at once
 
 
 class NodeKey:
@@ -101,16 +103,27 @@ class Identity:
         self._suite = suite
         self._now_s = now_s
         self._keys: list[NodeKey] = []
+        self._attesting = asyncio.Semaphore(ATTESTING)
 
     def evidence(self, nonce: bytes) -> EvidenceResponse:
         """Evidence for the current key, bound to `nonce`. A key is offered for half its lifetime, so what a client caches stays good."""
         if len(nonce) != NONCE_BYTES:
             raise Refused(Refusal.BAD_NONCE)
-        key = self._current()
-        kind = self._attester.evidence_type
-        attestation = self._attester.attest(report_data(kind, key.config, nonce))
+        key, kind = self._current(), self._attester.evidence_type
+        return self._response(key, nonce, self._attester.attest(report_data(kind, key.config, nonce)))
+
+    async def evidence_aside(self, nonce: bytes) -> EvidenceResponse:
+        """The same, while the loop goes on: hardware takes its time, and is asked by few at once."""
+        if len(nonce) != NONCE_BYTES:
+            raise Refused(Refusal.BAD_NONCE)
+        key, kind = self._current(), self._attester.evidence_type
+        async with self._attesting:
+            attestation = await asyncio.to_thread(self._attester.attest, report_data(kind, key.config, nonce))
+        return self._response(key, nonce, attestation)
+
+    def _response(self, key: NodeKey, nonce: bytes, attestation: Attestation) -> EvidenceResponse:
         return EvidenceResponse(
-            type=kind,
+            type=self._attester.evidence_type,
             key_config=key.config,
             nonce=nonce,
             report=attestation.report,

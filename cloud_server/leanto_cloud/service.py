@@ -50,7 +50,7 @@ class PrivateCompute(PrivateComputeServicer):
 
     async def GetEvidence(self, request: EvidenceRequest, context: Context) -> EvidenceResponse:
         """Evidence for the current key, bound to the caller's nonce."""
-        return self._identity.evidence(request.nonce)
+        return await self._identity.evidence_aside(request.nonce)
 
     async def Generate(self, request: SealedRequest, context: Context) -> AsyncGenerator[SealedChunk]:
         """One sealed answer. A caller that cancels, or whose deadline passes, stops the engine."""
