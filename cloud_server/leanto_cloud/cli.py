@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,16 +16,21 @@ from typing import TYPE_CHECKING, TextIO
 
 from leanto_cloud import hardening, redaction
 from leanto_cloud.errors import CloudError, ConfigurationError
+from leanto_cloud.relay import cli as relay_commands
 from leanto_cloud.supervisor import Link, Supervisor, hold_port
+from leanto_cloud.tokens import commands as token_commands
 
 if TYPE_CHECKING:
     from leanto_cloud.development import DevelopmentAttester
     from leanto_cloud.engines.base import Engine
+    from leanto_cloud.tokens.redeemer import Redeemer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. A node takes its process over: the standard streams are its own log's from then on."""
     options = _parser().parse_args(arguments)
+    if hasattr(options, "run"):  # no node: it sees no request
+        return _told(sys.stderr, lambda: options.run(options))
     hardening.forget_telltales()
     in_force = tuple(hardening.close_memory())
     own = hardening.take_streams()
@@ -61,12 +67,19 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--reflection", action="store_true", help="let anybody ask for the services' messages (--development does, too)")
     serve.add_argument("--ready-file", type=Path, metavar="FILE", help="write address, root and model here as JSON once serving")
     serve.add_argument("--suite", type=int, choices=(1, 2), default=1, help="1: AES-256-GCM; 2: ChaCha20-Poly1305 (default: 1)")
+    serve.add_argument(
+        "--token-issuer", type=Path, metavar="FILE", help="take one-time tokens of this issuer (its directory), and only those"
+    )
+    serve.add_argument("--token-origin", metavar="NAME", help="the name of this node that tokens are for")
+    serve.add_argument("--token-store", type=Path, metavar="FILE", help="the tokens that were spent (SQLite), made if missing")
     serve.add_argument("--running", type=_count, default=2, metavar="N", help="generations at once (default: 2)")
     serve.add_argument("--waiting", type=_count, default=16, metavar="N", help="requests that may wait in line (default: 16)")
     serve.add_argument("--per-tenant", type=_count, metavar="N", help="generations at once for one client certificate (default: all)")
     serve.add_argument("--recycle-after", type=_count, metavar="N", help="replace the worker process after N requests")
     serve.add_argument("--recycle-every", type=_seconds, metavar="SECONDS", help="replace it after a time")
     serve.add_argument("--drain", type=_seconds, default=10.0, metavar="SECONDS", help="time for running answers to end (default: 10)")
+    token_commands.add(commands)
+    relay_commands.add(commands)
     return parser
 
 
@@ -122,6 +135,7 @@ async def _serve_here(
 
     redaction.guard_loop(asyncio.get_running_loop())
     credentials = server_credentials(TlsFiles(options.tls_certificate, options.tls_key, options.tls_client_ca), options.host)
+    redeemer = _redeemer(options)
     engine = _load_engine(options)
     model_id = engine.capabilities.model_id
     identity = Identity(attester, release_digest=release_digest(model_id), model_id=model_id, suite=options.suite)
@@ -132,6 +146,7 @@ async def _serve_here(
         host=options.host,
         port=options.port,
         limits=limits,
+        redeemer=redeemer,
         reflection=options.reflection or options.development,
         shared_port=link is not None,
     )
@@ -154,6 +169,8 @@ async def _serve_here(
                 telling.cancel()
     finally:
         engine.close()
+        if redeemer is not None:
+            redeemer.close()
     redaction.log.info("drained")
     return 0
 
@@ -175,6 +192,18 @@ def _load_engine(options: argparse.Namespace) -> Engine:
     from leanto_cloud.engines.transformers import TransformersEngine
 
     return TransformersEngine.load_model(options.model, capacity=options.running)
+
+
+def _redeemer(options: argparse.Namespace) -> Redeemer | None:
+    """What takes tokens, where the three options are given. Raises ConfigurationError."""
+    named = (options.token_issuer, options.token_origin, options.token_store)
+    if named == (None, None, None):
+        return None
+    if None in named:
+        raise ConfigurationError("--token-issuer, --token-origin and --token-store go together")
+    from leanto_cloud.tokens.redeemer import open_redeemer
+
+    return open_redeemer(*named)
 
 
 def _stop_on_signals() -> asyncio.Event:
