@@ -149,8 +149,8 @@ def mine_the_node() -> None:
     parse, seal_chunk, send = service._parse, seal.Sealer.seal, guard.Guard._send
     open_request, engine_request = identity.NodeKey.open, messages.engine_request
 
-    def mined_open(self: Any, sealed: Any) -> Any:
-        message, sealer = open_request(self, sealed)
+    def mined_open(self: Any, sealed: Any, token: bytes) -> Any:
+        message, sealer = open_request(self, sealed, token)
         doomed.set(message.decode(errors="replace"))
         fail_at("open")
         return message, sealer
