@@ -127,12 +127,12 @@ async def open_leg(target: RemoteTarget, **more: Any) -> AsyncIterator[RemoteLeg
         await leg.close()
 
 
-def seal_by_hand(claims: Claims, message: bytes | Message) -> tuple[SealedRequest, Opener]:
+def seal_by_hand(claims: Claims, message: bytes | Message, token: bytes = b"") -> tuple[SealedRequest, Opener]:
     """`message` as a client would send it, and what opens the answer."""
     raw = message if isinstance(message, bytes) else message.SerializeToString()
-    sealed, opener = seal_request(raw, public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest))
+    sealed, opener = seal_request(raw, public_key(claims.public_key), Binding(claims.evidence_digest, claims.release_digest, token))
     request = SealedRequest(
-        suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
+        suite=SUITE, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext, token=token
     )
     return request, opener
 

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, TextIO
 from leanto_cloud import hardening, redaction
 from leanto_cloud.attesters import ATTESTERS, make_attester
 from leanto_cloud.errors import CloudError, ConfigurationError
+from leanto_cloud.relay import cli as relay_commands
 from leanto_cloud.supervisor import Link, Supervisor, hold_port
+from leanto_cloud.tokens import commands as token_commands
 from leanto_cloud.transparency import commands as transparency
 
 if TYPE_CHECKING:
     from leanto_cloud.attesters.base import Attester
     from leanto_cloud.engines.base import Engine
+    from leanto_cloud.tokens.redeemer import Redeemer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--reflection", action="store_true", help="let anybody ask for the services' messages (--development does, too)")
     serve.add_argument("--ready-file", type=Path, metavar="FILE", help="write address, root and model here as JSON once serving")
     serve.add_argument("--suite", type=int, choices=(1, 2), default=1, help="1: AES-256-GCM; 2: ChaCha20-Poly1305 (default: 1)")
+    serve.add_argument(
+        "--token-issuer", type=Path, metavar="FILE", help="take one-time tokens of this issuer (its directory), and only those"
+    )
+    serve.add_argument("--token-origin", metavar="NAME", help="the name of this node that tokens are for")
+    serve.add_argument("--token-store", type=Path, metavar="FILE", help="the tokens that were spent (SQLite), made if missing")
     serve.add_argument("--running", type=_count, default=2, metavar="N", help="generations at once (default: 2)")
     serve.add_argument("--waiting", type=_count, default=16, metavar="N", help="requests that may wait in line (default: 16)")
     serve.add_argument("--per-tenant", type=_count, metavar="N", help="generations at once for one client certificate (default: all)")
@@ -80,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--configuration", type=Path, metavar="FILE", help="the configuration that was released with it")
     serve.set_defaults(run=None)
     transparency.add(commands)
+    token_commands.add(commands)
+    relay_commands.add(commands)
     return parser
 
 
@@ -148,6 +158,7 @@ async def _serve_here(
 
     redaction.guard_loop(asyncio.get_running_loop())
     credentials = server_credentials(TlsFiles(options.tls_certificate, options.tls_key, options.tls_client_ca), options.host)
+    redeemer = _redeemer(options)
     engine = _load_engine(options)
     model_id = engine.capabilities.model_id
     digest, origin, proof = release(model_id, options.configuration, options.release_proof)
@@ -159,6 +170,7 @@ async def _serve_here(
         host=options.host,
         port=options.port,
         limits=limits,
+        redeemer=redeemer,
         reflection=options.reflection or options.development,
         shared_port=link is not None,
     )
@@ -181,6 +193,8 @@ async def _serve_here(
                 telling.cancel()
     finally:
         engine.close()
+        if redeemer is not None:
+            redeemer.close()
     redaction.log.info("drained")
     return 0
 
@@ -202,6 +216,18 @@ def _load_engine(options: argparse.Namespace) -> Engine:
     from leanto_cloud.engines.transformers import TransformersEngine
 
     return TransformersEngine.load_model(options.model, capacity=options.running)
+
+
+def _redeemer(options: argparse.Namespace) -> Redeemer | None:
+    """What takes tokens, where the three options are given. Raises ConfigurationError."""
+    named = (options.token_issuer, options.token_origin, options.token_store)
+    if named == (None, None, None):
+        return None
+    if None in named:
+        raise ConfigurationError("--token-issuer, --token-origin and --token-store go together")
+    from leanto_cloud.tokens.redeemer import open_redeemer
+
+    return open_redeemer(*named)
 
 
 def _stop_on_signals() -> asyncio.Event:

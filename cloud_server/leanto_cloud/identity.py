@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from leanto_cloud.attesters.base import Attestation, Attester
 from leanto_cloud.errors import Refused
@@ -69,9 +70,9 @@ class NodeKey:
         """Whether it has opened as many requests as it can remember."""
         return len(self._opened) >= REPLAYS_KEPT
 
-    def open(self, sealed: Sealed) -> tuple[bytes, Sealer]:
+    def open(self, sealed: Sealed, token: bytes) -> tuple[bytes, Sealer]:
         """The message, and what seals the answer. Raises SealError, or Refused for a request it has opened before."""
-        opened = seal.open_request(sealed, self._private, self._binding, suite=self._suite)
+        opened = seal.open_request(sealed, self._private, replace(self._binding, token=token), suite=self._suite)
         mark = hashlib.sha256(sealed.encapsulation).digest()[:16]
         if mark in self._opened:
             raise Refused(Refusal.REPLAYED)
@@ -132,18 +133,20 @@ class Identity:
             release_proof=self._release_proof,
         )
 
-    def open(self, request: SealedRequest) -> tuple[bytes, Sealer]:
-        """The message of `request`, and what seals the answer. Raises Refused."""
+    def key_for(self, request: SealedRequest) -> NodeKey:
+        """The key that `request` says it was sealed to. Raises Refused; nothing is opened."""
         if request.suite != self._suite:
             raise Refused(Refusal.SUITE)
         self._forget_expired()
         for key in self._keys:
             if key.digest == request.evidence_digest and not key.worn_out:
-                break
-        else:
-            raise Refused(Refusal.STALE_EVIDENCE)
+                return key
+        raise Refused(Refusal.STALE_EVIDENCE)
+
+    def open(self, request: SealedRequest) -> tuple[bytes, Sealer]:
+        """The message of `request`, and what seals the answer. Raises Refused."""
         try:
-            return key.open(Sealed(request.encapsulation, request.ciphertext))
+            return self.key_for(request).open(Sealed(request.encapsulation, request.ciphertext), request.token)
         except SealError:
             raise Refused(Refusal.NOT_OPENED) from None
 

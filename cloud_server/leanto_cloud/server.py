@@ -18,6 +18,7 @@ from leanto_cloud.guard import RECEIVE_S, STALL_S, Guard
 from leanto_cloud.identity import Identity
 from leanto_cloud.service import MAX_GENERATION_S, PrivateCompute
 from leanto_cloud.tenant import Tenant, certificate_name
+from leanto_cloud.tokens.redeemer import Redeemer
 from leanto_wire.seal import MAX_MESSAGE_BYTES
 from leanto_wire.v1 import private_compute_pb2, private_compute_pb2_grpc
 
@@ -72,6 +73,7 @@ class Server:
         port: int = 0,
         limits: Limits | None = None,
         tenant: Tenant = certificate_name,
+        redeemer: Redeemer | None = None,
         reflection: bool = False,
         shared_port: bool = False,
     ) -> None:
@@ -89,7 +91,7 @@ class Server:
         self._health = health.HealthServicer()
         guard = Guard(most=limits.running + limits.waiting + _SPARE_CALLS, receive_s=limits.receive_s, stall_s=limits.stall_s)
         self._server = known_methods.server([guard], _options(limits, shared_port))
-        service = PrivateCompute(engine, identity, self.admission, tenant=tenant, limit_s=limits.answer_s)
+        service = PrivateCompute(engine, identity, self.admission, tenant=tenant, redeemer=redeemer, limit_s=limits.answer_s)
         private_compute_pb2_grpc.add_PrivateComputeServicer_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if reflection:

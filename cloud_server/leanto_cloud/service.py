@@ -19,6 +19,7 @@ from leanto_cloud.engines.base import Engine
 from leanto_cloud.errors import Refused, RequestError
 from leanto_cloud.identity import Identity
 from leanto_cloud.tenant import Tenant, certificate_name
+from leanto_cloud.tokens.redeemer import Redeemer
 from leanto_wire.status import Refusal
 from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse
 from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, EvidenceResponse, SealedChunk, SealedRequest
@@ -39,12 +40,14 @@ class PrivateCompute(PrivateComputeServicer):
         admission: Admission,
         *,
         tenant: Tenant = certificate_name,
+        redeemer: Redeemer | None = None,
         limit_s: float = MAX_GENERATION_S,
     ) -> None:
         self._engine = engine
         self._identity = identity
         self._admission = admission
         self._tenant = tenant
+        self._redeemer = redeemer
         self._limit_s = limit_s
         self._clock = cadence.Clock()
 
@@ -54,7 +57,11 @@ class PrivateCompute(PrivateComputeServicer):
 
     async def Generate(self, request: SealedRequest, context: Context) -> AsyncGenerator[SealedChunk]:
         """One sealed answer. A caller that cancels, or whose deadline passes, stops the engine."""
+        token = self._redeemer.check(request.token) if self._redeemer else None  # whoever has none does not stand in line
         async with self._admission.admit(self._tenant(context)):
+            self._identity.key_for(request)  # what cannot be opened anyway costs no token
+            if self._redeemer and token:
+                await asyncio.to_thread(self._redeemer.spend, token)
             message, sealer = self._identity.open(request)
             asked = _parse(message)
             answer = cadence.sealed(self._respond(asked), sealer, asked, self._clock)

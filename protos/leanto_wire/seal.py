@@ -50,16 +50,18 @@ SUITES = {1: _suite(hpke.AEAD.AES_256_GCM, AESGCM), 2: _suite(hpke.AEAD.CHACHA20
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What a secret is bound to: evidence and release digests, 32 bytes each. Both ends derive it; it is not trusted from the wire."""
+    """What a secret is bound to: evidence and release digests, 32 bytes each, which both ends derive, and the token of the request."""
 
     evidence_digest: bytes
     release_digest: bytes
+    token: bytes = b""  # empty where the node asks for none
 
     def info(self, suite: int = SUITE) -> bytes:
-        """HPKE info: label ‖ protocol (2) ‖ suite (2) ‖ evidence digest (32) ‖ release digest (32)."""
+        """HPKE info: label ‖ protocol (2) ‖ suite (2) ‖ evidence digest (32) ‖ release digest (32) ‖ SHA-256 of the token (32)."""
         if len(self.evidence_digest) != DIGEST_BYTES or len(self.release_digest) != DIGEST_BYTES:
             raise SealError(f"evidence and release digests have {DIGEST_BYTES} bytes each")
-        return b"leanto.v1 secret" + PROTOCOL.to_bytes(2, "big") + suite.to_bytes(2, "big") + self.evidence_digest + self.release_digest
+        spoken = b"leanto.v1 secret" + PROTOCOL.to_bytes(2, "big") + suite.to_bytes(2, "big")
+        return spoken + self.evidence_digest + self.release_digest + hashlib.sha256(self.token).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,66 +1,76 @@
 """Takes each token once. It is written down as spent before anything is opened: whoever crashes in between has lost it.
 
-SQLite with a write-ahead log, synced at every spending; a disk that is full, or a file that is gone, takes no token at all. Knows nothing
-of requests.
+Knows nothing of requests, or of where the spent ones are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from leanto_cloud.errors import ConfigurationError, Refused
+from leanto_cloud.tokens.spent import MARK_BYTES, Spent, SpentFile, SpentProcess, StoreFailed
 from leanto_wire.errors import TokenError
 from leanto_wire.status import Refusal
-from leanto_wire.tokens.privacy_pass import PublicKey, Token, TokenChallenge
+from leanto_wire.tokens.directory import Directory, IssuerKey, read_directory
+from leanto_wire.tokens.privacy_pass import Token, TokenChallenge
 
 
 class Redeemer:
-    """Takes tokens for `challenge` signed by one of `keys`, and remembers them at `path`. Raises ConfigurationError.
+    """Takes tokens for `challenge` signed by one of `keys` while it counts, and remembers them in `spent`."""
 
-    What was spent under a key that is no longer named is forgotten, and its tokens are refused from then on.
-    """
-
-    def __init__(self, challenge: TokenChallenge, keys: Iterable[PublicKey], path: Path) -> None:
+    def __init__(
+        self, challenge: TokenChallenge, keys: Iterable[IssuerKey], spent: Spent, *, now_s: Callable[[], float] = time.time
+    ) -> None:
         self._challenge = challenge
-        self._keys = {key.key_id: key for key in keys}
-        self._lock = threading.Lock()
-        try:
-            self._database = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS spent (key_id BLOB, mark BLOB, PRIMARY KEY (key_id, mark)) STRICT, WITHOUT ROWID"
-            )
-            named = ", ".join("?" * len(self._keys))
-            self._database.execute(f"DELETE FROM spent WHERE key_id NOT IN ({named})", tuple(self._keys))
-        except sqlite3.Error as error:
-            raise ConfigurationError(f"{path}: the store of spent tokens cannot be opened: {error}") from None
+        self._keys = {key.public.key_id: key for key in keys}
+        self._spent = spent
+        self._now_s = now_s
 
-    def redeem(self, raw: bytes) -> None:
-        """Spend the token. Raises Refused: none, one that does not hold, or one that was spent before."""
+    def check(self, raw: bytes) -> Token:
+        """The token, not spent yet by this. Raises Refused: none, or one that does not hold here and now."""
         if not raw:
             raise Refused(Refusal.TOKEN_MISSING)
         try:
             token = Token.parse(raw)
             key = self._keys.get(token.key_id)
-            if key is None:
-                raise TokenError("the token was signed by a key that is not named here")
-            token.verify(key, self._challenge)
+            if key is None or not key.valid(self._now_s()):
+                raise TokenError("the token was signed by a key that does not count here and now")
+            token.verify(key.public, self._challenge)
         except TokenError:
             raise Refused(Refusal.TOKEN_INVALID) from None
-        mark = hashlib.sha256(token.nonce).digest()[:16]
+        return token
+
+    def spend(self, token: Token) -> None:
+        """Write it down. Raises Refused if it was spent before, or if that cannot be known."""
         try:
-            with self._lock:
-                self._database.execute("INSERT INTO spent VALUES (?, ?)", (token.key_id, mark))
-        except sqlite3.IntegrityError:
-            raise Refused(Refusal.TOKEN_SPENT) from None
-        except sqlite3.Error:
+            new = self._spent.add(token.key_id, hashlib.sha256(token.nonce).digest()[:MARK_BYTES])
+        except StoreFailed:
             raise Refused(Refusal.INTERNAL) from None
+        if not new:
+            raise Refused(Refusal.TOKEN_SPENT)
 
     def close(self) -> None:
         """Close the store."""
-        self._database.close()
+        self._spent.close()
+
+
+def open_redeemer(directory: Path, origin: str, store: Path) -> Redeemer:
+    """A redeemer by an issuer's directory in a file, its store in a process of its own. Raises ConfigurationError."""
+    found = _read(directory)
+    now_s = time.time()
+    file = SpentFile(store)
+    file.forget_others(key.public.key_id for key in found.keys if now_s < key.not_after)
+    file.close()
+    return Redeemer(TokenChallenge(found.issuer, origin), found.keys, SpentProcess(store))
+
+
+def _read(path: Path) -> Directory:
+    try:
+        return read_directory(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}; `leanto-cloud issuer keys` writes one") from None

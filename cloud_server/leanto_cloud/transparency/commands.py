@@ -73,7 +73,7 @@ def _serve_log(options: argparse.Namespace) -> int:
 
     if not options.folder.is_dir():
         raise ConfigurationError(f"{options.folder}: no log is there; `leanto-cloud release` makes one")
-    return _serve(options, LogServing(options.folder).respond, str(options.folder))
+    return serve_until_stopped(options, LogServing(options.folder).respond, str(options.folder))
 
 
 def _serve_witness(options: argparse.Namespace) -> int:
@@ -85,12 +85,13 @@ def _serve_witness(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"--log: {error}") from None
     witness = Witness(options.name, read_key(options.key), logs, options.memory, time.time)
     try:
-        return _serve(options, witness.respond, str(witness.verifier))
+        return serve_until_stopped(options, witness.respond, str(witness.verifier))
     finally:
         witness.close()
 
 
-def _serve(options: argparse.Namespace, respond: Respond, what: str) -> int:
+def serve_until_stopped(options: argparse.Namespace, respond: Respond, what: str) -> int:
+    """Serve at --host and --port until SIGTERM or SIGINT, and say where. Raises ConfigurationError."""
     try:
         server: ThreadingHTTPServer = make_server(options.host, options.port, respond)
     except OSError as error:

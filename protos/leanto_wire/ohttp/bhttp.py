@@ -41,14 +41,14 @@ class Request:
         try:
             if cursor.varint() != KNOWN_REQUEST:
                 raise ProtocolError("not a binary HTTP request of known length")
-            control = [cursor.vector(MAX_FIELDS_BYTES) for _ in range(4)]
+            method, scheme, authority, path = (cursor.vector(MAX_FIELDS_BYTES) for _ in range(4))
             fields, content, trailers = (_rest(cursor, limit) for limit in (MAX_FIELDS_BYTES, MAX_CONTENT_BYTES, 0))
             listed = _parse_fields(fields)
         except NeedMore:
             raise ProtocolError("a binary HTTP request ends too early") from None
         if any(raw[cursor.at :]) or trailers:
             raise ProtocolError("a binary HTTP request is followed by something else")
-        return cls(*control, listed, content)
+        return cls(method, scheme, authority, path, listed, content)
 
 
 def head(status: int, fields: Fields = ()) -> bytes:

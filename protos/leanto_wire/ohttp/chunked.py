@@ -35,7 +35,7 @@ def chunks_of(message: bytes) -> list[bytes]:
     return [message[at : at + MAX_CHUNK_BYTES] for at in range(0, max(len(message), 1), MAX_CHUNK_BYTES)]
 
 
-class _Writer:
+class ChunkWriter:
     """Frames sealed chunks."""
 
     def __init__(self, prefix: bytes, seal: Crypt) -> None:
@@ -53,29 +53,29 @@ class _Writer:
         return prefix + encode_varint(0 if final else len(sealed)) + sealed
 
 
-class _Reader:
-    """Opens chunks as their bytes come."""
+class ChunkReader:
+    """Opens chunks as their bytes come. `in_final` says that the final one has begun."""
 
     def __init__(self, prefix_bytes: int, start: Callable[[bytes], Crypt]) -> None:
         self._prefix_bytes = prefix_bytes
         self._start = start
         self._open: Crypt | None = None
         self._buffer = bytearray()
-        self._in_final = False
+        self.in_final = False
 
     def feed(self, data: bytes) -> bytes:
         """What can be opened now. Raises SealError for what was altered or moved, and for chunks beyond the limit."""
         self._buffer += data
         parts = []
-        while not self._in_final and (part := self._next()) is not None:
+        while not self.in_final and (part := self._next()) is not None:
             parts.append(part)
-        if self._in_final and len(self._buffer) > MAX_CHUNK_BYTES + TAG_BYTES:
+        if self.in_final and len(self._buffer) > MAX_CHUNK_BYTES + TAG_BYTES:
             raise SealError("a final chunk is over the limit")
         return b"".join(parts)
 
     def close(self) -> bytes:
         """The final chunk: the stream has ended here. Raises SealError if it was cut off."""
-        if not self._in_final or self._open is None:
+        if not self.in_final or self._open is None:
             raise SealError("the stream was cut off before its final chunk")
         opened = self._open(bytes(self._buffer), FINAL)
         self._buffer.clear()
@@ -88,7 +88,7 @@ class _Reader:
                 self._open = self._start(cursor.take(self._prefix_bytes))
                 opened = b""
             elif (size := cursor.varint()) == 0:
-                self._in_final, opened = True, b""
+                self.in_final, opened = True, b""
             elif not TAG_BYTES <= size <= MAX_CHUNK_BYTES + TAG_BYTES:
                 raise SealError("a chunk is over the limit, or too short to be one")
             else:
@@ -99,7 +99,7 @@ class _Reader:
         return opened
 
 
-class RequestSealer(_Writer):
+class RequestSealer(ChunkWriter):
     """The client's side: seals one request to a gateway. Raises SealError for a key that cannot be sealed to."""
 
     def __init__(self, config: KeyConfig) -> None:
@@ -111,12 +111,12 @@ class RequestSealer(_Writer):
         super().__init__(config.header + context.enc, context.seal)
         self._context = context
 
-    def answer(self) -> _Reader:
+    def answer(self) -> ChunkReader:
         """What opens the answer."""
-        return _Reader(SECRET_BYTES, lambda nonce: _answer_aead(self._context, nonce).open)
+        return ChunkReader(SECRET_BYTES, lambda nonce: _AnswerAead(self._context, nonce).open)
 
 
-class RequestOpener(_Reader):
+class RequestOpener(ChunkReader):
     """The gateway's side: opens one request."""
 
     def __init__(self, key: GatewayKey) -> None:
@@ -124,12 +124,12 @@ class RequestOpener(_Reader):
         self._context: HPKE.HPKE_Cipher | None = None
         super().__init__(HEADER_BYTES + ENCAPSULATED_BYTES, self._begin)
 
-    def answer(self, response_nonce: bytes | None = None) -> _Writer:
+    def answer(self, response_nonce: bytes | None = None) -> ChunkWriter:
         """What seals the answer; a test gives the nonce (16 bytes). Raises SealError before the request has begun."""
         if self._context is None:
             raise SealError("there is no request to answer")
         nonce = response_nonce or secrets.token_bytes(SECRET_BYTES)
-        return _Writer(nonce, _answer_aead(self._context, nonce).seal)
+        return ChunkWriter(nonce, _AnswerAead(self._context, nonce).seal)
 
     def _begin(self, prefix: bytes) -> Crypt:
         header, enc = prefix[:HEADER_BYTES], prefix[HEADER_BYTES:]
@@ -144,7 +144,7 @@ class RequestOpener(_Reader):
         return _opening(context.unseal)
 
 
-class _answer_aead:
+class _AnswerAead:
     """AES-128-GCM for the chunks of an answer (section 6.2 of the draft): index in the nonce."""
 
     def __init__(self, context: HPKE.HPKE_Cipher, response_nonce: bytes) -> None:

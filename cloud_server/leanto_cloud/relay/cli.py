@@ -1,0 +1,113 @@
+"""The `leanto-relay` command, and `leanto-cloud gateway`: options in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read by gRPC when it is first imported
+
+from leanto_cloud import redaction
+from leanto_cloud.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from leanto_wire.ohttp.key_config import GatewayKey
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the relay and return its exit code: 0 for a clean end, 2 for the operator's mistake, 1 for a fault."""
+    about = "Carry sealed requests to one gateway, so that it does not learn who asks. Keeps no log."
+    parser = argparse.ArgumentParser(prog="leanto-relay", description=about)
+    parser.add_argument("--to", required=True, metavar="URL", help="the gateway, the only address that is ever asked")
+    parser.add_argument(
+        "--to-roots", type=Path, metavar="FILE", help="PEM roots that must have signed its certificate (default: the system's)"
+    )
+    _listening(parser)
+    options = parser.parse_args(arguments)
+    try:
+        redaction.install()
+        return asyncio.run(_relay(options))
+    except KeyboardInterrupt:
+        return 0
+    except ConfigurationError as error:
+        print(f"leanto-relay: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        print(f"leanto-relay: the relay failed: {redaction.place(error)}", file=sys.stderr)
+        return 1
+
+
+def add(commands: Any) -> None:
+    """Add `leanto-cloud gateway`."""
+    about = "Open what a relay brings and ask the node; run it beside the node. Prints its address and the key that clients name."
+    gateway = commands.add_parser("gateway", help="take requests from a relay", description=about)
+    gateway.add_argument("--node", required=True, metavar="HOST:PORT", help="the node, on this machine unless --node-roots is given")
+    gateway.add_argument("--node-roots", type=Path, metavar="FILE", help="PEM roots that must have signed the node's certificate")
+    gateway.add_argument("--key", type=Path, required=True, metavar="FILE", help="the gateway's key, mode 0600, made if missing")
+    _listening(gateway)
+    gateway.set_defaults(run=lambda options: asyncio.run(_gateway(options)))
+
+
+def _listening(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one (default: 0)")
+    parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM certificate chain; needed beyond this machine")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its PEM private key")
+
+
+async def _relay(options: argparse.Namespace) -> int:
+    from leanto_cloud.relay.relay import Relay
+
+    redaction.guard_loop(asyncio.get_running_loop())
+    relay = Relay(options.to, options.to_roots)
+    try:
+        return await _serve(relay, options, f"relays to {options.to}")
+    finally:
+        await relay.close()
+
+
+async def _gateway(options: argparse.Namespace) -> int:
+    from leanto_cloud.relay.channel import open_channel
+    from leanto_cloud.relay.gateway import Gateway
+
+    redaction.install()
+    redaction.guard_loop(asyncio.get_running_loop())
+    key = read_key(options.key)
+    channel = open_channel(options.node, options.node_roots)
+    try:
+        return await _serve(Gateway(key, channel), options, base64.b64encode(key.config.encode()).decode())
+    finally:
+        await channel.close()
+
+
+async def _serve(app: Any, options: argparse.Namespace, what: str) -> int:
+    from leanto_cloud.relay.serving import Listening, make_server
+
+    server, listening, address = make_server(app, Listening(options.host, options.port, options.tls_certificate, options.tls_key))
+    with listening:
+        print(f"{address} {what}", flush=True)
+        await server.serve(sockets=[listening])
+    return 0
+
+
+def read_key(path: Path) -> GatewayKey:
+    """The key at `path` (32 bytes), made with mode 0600 if there is none. Raises ConfigurationError."""
+    from leanto_wire.ohttp.key_config import GatewayKey
+
+    try:
+        if not path.exists():
+            made = GatewayKey.generate()
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(made.private)
+            return made
+        if path.stat().st_mode & 0o077:
+            raise ConfigurationError(f"{path}: others may read the gateway's key; chmod 600 it")
+        return GatewayKey.of(path.read_bytes())
+    except (OSError, ValueError):
+        raise ConfigurationError(f"{path}: not a gateway's key (32 bytes) that can be read, and none can be made there") from None
