@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from leanto.breaker import Breaker
 from leanto.clock import Clock
@@ -61,6 +62,31 @@ class ReleaseLog:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSource:
+    """Where one-time tokens come from: the issuer's URL, and `name` (None: its host) and `origin` as the node's challenge has them.
+
+    The account's key is in the environment variable `account_env`; tokens are kept in the file `store`, and fetched `batch` at a time.
+    `keys` (SHA-256, hex) are the issuer's keys that are taken; empty takes those that it lists.
+    """
+
+    issuer: str
+    origin: str
+    store: str | Path
+    account_env: str = "LEANTO_TOKEN_ACCOUNT"
+    batch: int = 32
+    name: str | None = None
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A relay's URL, and the key of the gateway behind it (base64), which `leanto-cloud gateway` prints."""
+
+    url: str
+    gateway_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteTarget:
     """Where a node is and what it must prove.
 
@@ -79,6 +105,8 @@ class RemoteTarget:
     cadence_frames: int = 32
     suites: tuple[int, ...] = (1,)
     log: ReleaseLog | None = None
+    tokens: TokenSource | None = None
+    relay: Relay | None = None  # the address is then a name alone: nobody dials it, and `tls` is for the relay
     hedge_after_s: float | None = None
     evidence: HardwarePolicy | None = None
 
@@ -245,11 +273,15 @@ class RemoteLeg:
 
 
 def dial_target(target: RemoteTarget) -> str:
-    """The gRPC name of `target`. Raises TargetError for anything but host:port, and for plaintext beyond this machine."""
+    """The gRPC name of `target`, or the relay's URL. Raises TargetError for anything but host:port, and for plaintext beyond this machine."""
+    if target.tokens is not None:
+        _check_url(target.tokens.issuer, "issuer")
     parts = _ADDRESS.fullmatch(target.address)
     if parts is None or not 0 < int(parts["port"]) < 65536:
         raise TargetError(f"the cloud address {target.address!r} is not host:port")
     host, port = parts["v6"] or parts["host"], parts["port"]
+    if target.relay is not None:
+        return relay_url(target.relay)
     name = "127.0.0.1" if host == "localhost" else host  # no resolver decides what this machine is
     try:
         address = ipaddress.ip_address(name)
@@ -260,3 +292,29 @@ def dial_target(target: RemoteTarget) -> str:
     if target.tls is None and not address.is_loopback:
         raise TargetError(f"{target.address}: plaintext only goes to a loopback address; give TLS for another machine")
     return f"ipv6:[{address}]:{port}" if address.version == 6 else f"ipv4:{address}:{port}"
+
+
+def relay_url(relay: Relay) -> str:
+    """The URL to post to. Raises TargetError for other than https, or http on this machine."""
+    return _check_url(relay.url, "relay")
+
+
+def _check_url(url: str, what: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in ("https", "http") or not host or "@" in parts.netloc or parts.query or parts.fragment:
+        raise TargetError(f"the {what} {url!r} is not https://HOST[:PORT]")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise TargetError(f"the {what} {url!r}: plaintext only goes to a loopback address; use https")
+    return url.replace("//localhost", "//127.0.0.1", 1)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine, by its name alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core would write to the application's stderr; read at its first import
 
@@ -48,6 +48,7 @@ from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
 
 if TYPE_CHECKING:
     from leanto.release_log import LogReader
+    from leanto.wallet import Wallet
 
 T = TypeVar("T")
 
@@ -86,8 +87,8 @@ class SealedSession:
         self._padding = Padding[target.padding.upper()]
         self._cadence = Cadence(period_ms=target.cadence_ms, frames=target.cadence_frames) if target.padding == "constant" else None
         self._clock = clock
-        self._channel = _open_channel(target, dial)
-        self._stub = PrivateComputeStub(self._channel)
+        self._wallet = _wallet(target, clock)
+        self._channel, self._stub = _connect(target, dial)
 
     async def verified(self, until: float, meter: Meter) -> Claims:
         """The node's claims: those at hand until they expire, else fresh evidence, verified against a fresh nonce."""
@@ -120,6 +121,8 @@ class SealedSession:
     async def close(self) -> None:
         """Close the channel; calls under way end."""
         await self._channel.close()
+        if self._wallet is not None:
+            await self._wallet.close()
 
     async def _current_claims(self, until: float, meter: Meter) -> Claims:
         if self.claims is None or self.claims.expires_s <= self._clock.wall():
@@ -158,9 +161,10 @@ class SealedSession:
         self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter
     ) -> AsyncGenerator[RemoteChunk, None]:
         """One sealed request and its answer. The finish is told only once the stream has ended where the seal says."""
-        binding = Binding(claims.evidence_digest, claims.release_digest)
+        token = await self._wallet.take() if self._wallet else b""
+        binding = Binding(claims.evidence_digest, claims.release_digest, token)
         sealed, opener = seal_request(message, public_key(claims.public_key), binding, padding=self._padding, suite=claims.suite)
-        outer = _outer(sealed, claims)
+        outer = _outer(sealed, claims, token)
         call = self._stub.Generate(outer, timeout=self._left_s(until))
         meter.sent += _size(outer)
         answer = _Answer(opener, self._cadence, claims.model_id, request.max_tokens, self._address)
@@ -297,9 +301,13 @@ def inner_message(request: RemoteRequest, padding: Padding, cadence: Cadence | N
     return message
 
 
-def _outer(sealed: Sealed, claims: Claims) -> SealedRequest:
+def _outer(sealed: Sealed, claims: Claims, token: bytes) -> SealedRequest:
     return SealedRequest(
-        suite=claims.suite, evidence_digest=claims.evidence_digest, encapsulation=sealed.encapsulation, ciphertext=sealed.ciphertext
+        suite=claims.suite,
+        evidence_digest=claims.evidence_digest,
+        encapsulation=sealed.encapsulation,
+        ciphertext=sealed.ciphertext,
+        token=token,
     )
 
 
@@ -334,6 +342,25 @@ def _log_reader(target: RemoteTarget) -> LogReader | None:
     return LogReader(target.log)
 
 
+def _wallet(target: RemoteTarget, clock: Clock) -> Wallet | None:
+    if target.tokens is None:
+        return None
+    from leanto.wallet import Wallet
+
+    return Wallet(target.tokens, clock)
+
+
+def _connect(target: RemoteTarget, dial: str) -> tuple[aio.Channel, Any]:
+    """A channel with its stub, or what stands for both where a relay is in between."""
+    if target.relay is None:
+        channel = _open_channel(target, dial)
+        return channel, PrivateComputeStub(channel)
+    from leanto.relayed import RelayedNode
+
+    node: Any = RelayedNode(target, target.relay)
+    return node, node
+
+
 def _open_channel(target: RemoteTarget, dial: str) -> aio.Channel:
     tls = target.tls
     if tls is None:
@@ -363,6 +390,7 @@ _FAULTS: dict[StatusCode, Callable[[str], Fault]] = {
     StatusCode.FAILED_PRECONDITION: lambda at: CloudUnavailable(f"{at} changed its key twice in a row; try again", retryable=True),
     StatusCode.INTERNAL: lambda at: CloudUnavailable(f"{at} failed inside", retryable=True),
     StatusCode.UNKNOWN: lambda at: CloudUnavailable(f"{at} failed inside", retryable=True),
+    StatusCode.UNAUTHENTICATED: lambda at: CloudUnavailable(f"{at} takes one-time tokens, and not this one; check [targets.cloud.tokens]"),
     StatusCode.CANCELLED: lambda at: CloudUnavailable(f"{at} cancelled the answer", retryable=True),
     StatusCode.DEADLINE_EXCEEDED: lambda at: DeadlineExceeded(f"{at} did not answer in time"),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from leanto.clock import Clock
 from leanto.errors import TargetError
 from leanto.policy.evidence import HardwareEvidence, hardware_policy
 from leanto.policy.schema import CloudTarget
-from leanto.remote import ReleaseLog, RemoteLeg, RemoteTarget, Tls, dial_target
+from leanto.remote import Relay, ReleaseLog, RemoteLeg, RemoteTarget, Tls, TokenSource, dial_target, is_loopback
 
 if TYPE_CHECKING:
     from leanto.cascade import CloudLeg
@@ -44,6 +43,8 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
         cadence_frames=cloud.cadence_frames,
         suites=cloud.suites,
         log=log,
+        tokens=TokenSource(**asdict(cloud.tokens)) if cloud.tokens else None,
+        relay=Relay(**asdict(cloud.relay)) if cloud.relay else None,
         hedge_after_s=None if cloud.hedge_after_ms is None else cloud.hedge_after_ms / 1000,
         evidence=_policy(cloud.evidence),
     )
@@ -64,8 +65,4 @@ def _policy(evidence: HardwareEvidence | None) -> HardwarePolicy | None:
 
 
 def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(address.rpartition(":")[0].strip("[]"))

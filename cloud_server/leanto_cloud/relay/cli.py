@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="leanto-relay", description=about)
     parser.add_argument("--to", required=True, metavar="URL", help="the gateway, the only address that is ever asked")
     parser.add_argument(
-        "--to-roots", type=Path, metavar="FILE", help="PEM roots that must have signed its certificate (default: the system's)"
+        "--to-roots", type=Path, metavar="FILE", help="PEM roots of its certificate (default: the system's)"
     )
     _listening(parser)
     options = parser.parse_args(arguments)

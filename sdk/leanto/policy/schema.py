@@ -48,6 +48,27 @@ class ReleaseLogTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class TokensTarget:
+    """Where the one-time tokens come from that the node asks for."""
+
+    issuer: str = option("", text, "the issuer's address: https://…")
+    origin: str = option("", text, "the name of the node that they are for, as it was started with")
+    store: str = option("", text, "the file that keeps them")
+    account_env: str = option("LEANTO_TOKEN_ACCOUNT", text, "the environment variable that holds the account's key")
+    batch: int = option(32, integer(1, 256), "tokens fetched at once, ahead of need")
+    name: str | None = option(None, text, "the issuer's own name; none is the host of its address")
+    keys: tuple[str, ...] = option((), texts, "SHA-256 (hex) of the keys that it may sign with; none are those it lists")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayTarget:
+    """The relay that hides who asks."""
+
+    url: str = option("", text, "its address: https://…; the node's own is then not dialled")
+    gateway_key: str = option("", text, "the key of the gateway behind it, as `leanto-cloud gateway` prints it")
+
+
+@dataclass(frozen=True, slots=True)
 class CloudTarget:
     """Where to lean, and what must vouch for the node: a development root, or evidence of its hardware. Never both."""
 
@@ -73,6 +94,15 @@ class CloudTarget:
     suites: tuple[int, ...] = option((1,), integers(1, 2), "numbers of the suites that the node may serve; docs/wire.md, Sealing")
     log: ReleaseLogTarget | None = None
     evidence: HardwareEvidence | None = None
+    tokens: TokensTarget | None = None
+    relay: RelayTarget | None = None
+
+
+_INNER: Mapping[str, tuple[type[Any], tuple[str, ...]]] = {
+    "log": (ReleaseLogTarget, ("key", "store")),
+    "tokens": (TokensTarget, ("issuer", "origin", "store")),
+    "relay": (RelayTarget, ("url", "gateway_key")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +300,7 @@ class _Reader:
 
     def cloud(self, targets: dict[str, Any]) -> CloudTarget:
         table, path = self.table(targets, ("targets",), "cloud"), ("targets", "cloud")
-        plain = {"cloud": {name: value for name, value in table.items() if name not in ("log", "evidence")}}
+        plain = {"cloud": {name: value for name, value in table.items() if name not in (*_INNER, "evidence")}}
         cloud: CloudTarget = self.record(CloudTarget, plain, ("targets",), "cloud")
         if not cloud.address:
             raise self.error(path, '[targets.cloud] needs address = "host:port"')
@@ -278,14 +308,16 @@ class _Reader:
         if cloud.padding == "constant" and round_ms >= cloud.timeout_ms:
             message = f"targets.cloud.cadence_frames: no answer ends before {round_ms} ms, which is over timeout_ms = {cloud.timeout_ms}"
             raise self.error((*path, "cadence_frames"), message)
-        log = self.log(table, path) if "log" in table else None
-        return replace(cloud, log=log, evidence=self.evidence(table, path, cloud) if "evidence" in table else None)
+        inner = {name: self.inner(name, table, path) for name in _INNER if name in table}
+        return replace(cloud, **inner, evidence=self.evidence(table, path, cloud) if "evidence" in table else None)
 
-    def log(self, table: dict[str, Any], where: tuple[str, ...]) -> ReleaseLogTarget:
-        log: ReleaseLogTarget = self.record(ReleaseLogTarget, table, where, "log")
-        if not log.key or not log.store:
-            raise self.error((*where, "log"), "[targets.cloud.log] needs the log's key, and a file to store its last checkpoint")
-        return log
+    def inner(self, name: str, table: dict[str, Any], where: tuple[str, ...]) -> Any:
+        """A table inside the target's, all its needs named."""
+        kind, needs = _INNER[name]
+        inner = self.record(kind, table, where, name)
+        if not all(getattr(inner, needed) for needed in needs):
+            raise self.error((*where, name), f"[targets.cloud.{name}] needs {' and '.join(needs)}; docs/policy.md says what they are")
+        return inner
 
     def evidence(self, target: dict[str, Any], where: tuple[str, ...], cloud: CloudTarget) -> HardwareEvidence:
         if cloud.development_root is not None:
