@@ -76,5 +76,3 @@ def running_issuer(folder: Path, *, tokens: int = 100, keys: KeyFile | None = No
 def source(folder: Path, url: str, **more: Any) -> TokenSource:
     """Where a client gets its tokens."""
     return TokenSource(url, ORIGIN, folder / "wallet", name=ISSUER, **{"batch": 4, **more})
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,7 +61,7 @@ async def running_app(app: Any) -> AsyncIterator[str]:
         try:
             yield address
         finally:
-            server.force_exit = server.should_exit = True
+            server.should_exit = True
             await task
 
 
@@ -78,13 +78,14 @@ class Path:
 @asynccontextmanager
 async def relayed(target: RemoteTarget, between: Callable[[Any], Any] = lambda app: app) -> AsyncIterator[Path]:
     """The way to the node of `target`. `between` may put something in front of the gateway."""
-    channel = open_channel(target.address)
-    gateway = Hop(Gateway(KEY, channel))
-    async with running_app(between(gateway)) as gateway_url:
+    async with AsyncExitStack() as stack:
+        channel = open_channel(target.address)
+        stack.push_async_callback(channel.close)
+        gateway = Hop(Gateway(KEY, channel))
+        gateway_url = await stack.enter_async_context(running_app(between(gateway)))
         forwarding = Relay(gateway_url)
+        stack.push_async_callback(forwarding.close)
         relay = Hop(forwarding)
-        async with running_app(relay) as relay_url:
-            way = Way(relay_url, base64.b64encode(KEY.config.encode()).decode())
-            yield Path(relay, gateway, relay_url, replace(target, address="node.example:443", relay=way))
-        await forwarding.close()
-    await channel.close()
+        relay_url = await stack.enter_async_context(running_app(relay))
+        way = Way(relay_url, base64.b64encode(KEY.config.encode()).decode())
+        yield Path(relay, gateway, relay_url, replace(target, address="node.example:443", relay=way))

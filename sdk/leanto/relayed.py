@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
@@ -53,6 +53,7 @@ class RelayedNode:
             verify = ssl.create_default_context(cafile=roots)
         except OSError as error:
             raise TargetError(f"cannot read the root certificates {roots}: {error.strerror}") from None
+        self._calls: set[RelayedCall] = set()
         self._transport = httpx.AsyncHTTPTransport(verify=verify, trust_env=False)
 
     async def GetEvidence(self, request: EvidenceRequest, *, timeout: float) -> EvidenceResponse:
@@ -69,10 +70,13 @@ class RelayedNode:
 
     def Generate(self, request: SealedRequest, *, timeout: float) -> RelayedCall:
         """As the stub of gRPC has it."""
-        return RelayedCall(self._messages(GENERATE, request.SerializeToString()), timeout)
+        made = RelayedCall(self._messages(GENERATE, request.SerializeToString()), timeout, self._calls.discard)
+        self._calls.add(made)
+        return made
 
     async def close(self) -> None:
-        """Close the connections to the relay."""
+        """Close the connections to the relay; calls under way end."""
+        await asyncio.gather(*(call.end() for call in list(self._calls)))
         await self._transport.aclose()
 
     async def _messages(self, path: bytes, message: bytes) -> AsyncGenerator[bytes]:
@@ -117,9 +121,10 @@ class RelayedNode:
 class RelayedCall:
     """One answer as it comes. A task reads ahead a little, so that `cancel` can be called from anywhere, as gRPC's can."""
 
-    def __init__(self, messages: AsyncGenerator[bytes], timeout_s: float) -> None:
+    def __init__(self, messages: AsyncGenerator[bytes], timeout_s: float, ended: Callable[[RelayedCall], object]) -> None:
         self._queue: asyncio.Queue[SealedChunk | Exception | None] = asyncio.Queue(CHUNKS_AHEAD)
         self._task = asyncio.create_task(self._read(messages, timeout_s))
+        self._task.add_done_callback(lambda _: ended(self))
 
     async def __aiter__(self) -> AsyncIterator[SealedChunk]:
         while (item := await self._queue.get()) is not None:
@@ -130,6 +135,11 @@ class RelayedCall:
     def cancel(self) -> None:
         """Stop reading; the connection is closed, and the node stops."""
         self._task.cancel()
+
+    async def end(self) -> None:
+        """Cancel, and wait until the connection is closed."""
+        self.cancel()
+        await asyncio.wait([self._task])
 
     async def _read(self, messages: AsyncGenerator[bytes], timeout_s: float) -> None:
         try:

@@ -273,7 +273,7 @@ class RemoteLeg:
 
 
 def dial_target(target: RemoteTarget) -> str:
-    """The gRPC name of `target`, or the relay's URL. Raises TargetError for anything but host:port, and for plaintext beyond this machine."""
+    """The gRPC name of `target`, or its relay's URL. Raises TargetError for another form, and for plaintext beyond this machine."""
     if target.tokens is not None:
         _check_url(target.tokens.issuer, "issuer")
     parts = _ADDRESS.fullmatch(target.address)

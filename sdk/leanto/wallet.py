@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -61,7 +62,7 @@ class TokenFile:
         """Close the file."""
         self._database.close()
 
-    def _run(self, statement: str, values: tuple[object, ...]) -> list[tuple[object, ...]] | list[tuple[int]] | list[tuple[bytes]]:
+    def _run(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         try:
             with self._lock:
                 return self._database.execute(statement, values).fetchall()

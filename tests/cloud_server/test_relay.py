@@ -122,7 +122,9 @@ def test_without_a_relay_there_is_a_fault_and_not_a_way_around_it() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("url", ["http://relay.example/", "ftp://127.0.0.1/", "https://user@relay.example/", "https://", "x", "https://a:99999/"])
+@pytest.mark.parametrize(
+    "url", ["http://relay.example/", "ftp://127.0.0.1/", "https://user@relay.example/", "https://", "x", "https://a:99999/"]
+)
 def test_a_relay_that_cannot_be_used_is_the_users_mistake(url: str) -> None:
     async def run() -> None:
         async with running_node() as node, relayed(node.target) as way:

@@ -6,7 +6,7 @@ Knows nothing of what is carried.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
 
 Scope = dict[str, Any]
@@ -14,6 +14,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 MAX_BODY_BYTES = (1 << 20) + (64 << 10)  # of a sealed request, with all that is around it
+MAX_HEADER_BYTES = 16 << 10
 BODY_S = 30.0  # for a request to come whole
 
 
@@ -31,6 +32,8 @@ class Gone(Exception):
 
 def check(scope: Scope, content_type: str) -> int | None:
     """The declared length of a request that may pass. Raises Rejected."""
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+        raise Rejected(431)
     if scope["path"] != "/":
         raise Rejected(404)
     if scope["method"] != "POST":
@@ -44,7 +47,7 @@ def check(scope: Scope, content_type: str) -> int | None:
     return None if declared is None else int(declared)
 
 
-async def body(receive: Receive) -> AsyncIterator[bytes]:
+async def body(receive: Receive) -> AsyncGenerator[bytes]:
     """The request's body as it comes. Raises Rejected beyond the limits, Gone."""
     total, more = 0, True
     until = asyncio.get_running_loop().time() + BODY_S

@@ -25,9 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = "Carry sealed requests to one gateway, so that it does not learn who asks. Keeps no log."
     parser = argparse.ArgumentParser(prog="leanto-relay", description=about)
     parser.add_argument("--to", required=True, metavar="URL", help="the gateway, the only address that is ever asked")
-    parser.add_argument(
-        "--to-roots", type=Path, metavar="FILE", help="PEM roots of its certificate (default: the system's)"
-    )
+    parser.add_argument("--to-roots", type=Path, metavar="FILE", help="PEM roots of its certificate (default: the system's)")
     _listening(parser)
     options = parser.parse_args(arguments)
     try:

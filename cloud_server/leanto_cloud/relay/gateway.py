@@ -71,9 +71,11 @@ class Gateway:
         """The node's messages, as the bytes that they are."""
         method = path.decode()
         if path != GENERATE:
-            yield await self._channel.unary_unary(method)(message)
+            once: aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
+            yield await once(message)
             return
-        call = self._channel.unary_stream(method)(message)
+        streamed: aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(method)
+        call = streamed(message)
         try:
             async for answer in call:
                 yield answer

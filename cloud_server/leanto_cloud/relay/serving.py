@@ -12,9 +12,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from leanto_cloud.errors import ConfigurationError
+from leanto_cloud.relay.asgi import MAX_HEADER_BYTES
 from leanto_cloud.tls import LOOPBACK
 
-MAX_HEADER_BYTES = 16 << 10
 HEADERS_S = 10.0
 CONNECTIONS = 512
 

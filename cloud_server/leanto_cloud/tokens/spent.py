@@ -84,7 +84,7 @@ class SpentProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "leanto_cloud.tokens.spent", str(path)]
-            self._process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self._process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         ours.settimeout(4 * TIMEOUT_S)
         self._socket = ours
         self._lock = threading.Lock()
