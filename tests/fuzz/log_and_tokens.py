@@ -14,12 +14,11 @@ from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from google.protobuf.message import DecodeError
 
 from fuzz.loader import bound_memory
 from leanto_cloud.http_server import Request
-from leanto_cloud.tokens.issuer import Issuer, read_directory
+from leanto_cloud.tokens.issuer import Issuer
 from leanto_cloud.transparency.publish import publish
 from leanto_cloud.transparency.serving import LogServing
 from leanto_cloud.transparency.store import LogStore
@@ -29,11 +28,11 @@ from leanto_wire.log.checkpoint import parse_checkpoint
 from leanto_wire.log.note import Verifier, parse_note
 from leanto_wire.log.release import LogPolicy, verify_release
 from leanto_wire.log.tiles import subtrees, unpack_entries
-from leanto_wire.tokens import PublicKey, Token, TokenChallenge, request_token
+from leanto_wire.tokens import PublicKey, Token, request_token
+from leanto_wire.tokens.directory import read_directory
 from leanto_wire.v1.private_compute_pb2 import ReleaseProof
 from logs import store, witness
-
-CHALLENGE = TokenChallenge("issuer.example", "node.example")
+from mint import CHALLENGE, NOW, key_file, mint, signing_key
 
 
 def changed(raw: bytes, random: Random) -> bytes:
@@ -69,17 +68,15 @@ def watching() -> Witness:
 
 
 @cache
-def issuer_key() -> RSAPrivateKey:
-    """The issuer's."""
-    return generate_private_key(65537, 2048)
+def issuer() -> Issuer:
+    """One to whom every account is good."""
+    return Issuer(key_file(), lambda _: True, lambda: NOW)
 
 
 @cache
 def token() -> bytes:
     """A good one."""
-    pending = request_token(CHALLENGE, PublicKey.of(issuer_key().public_key()))
-    answer = Issuer(issuer_key(), lambda _: True).respond(_asked(pending.request))
-    return pending.finish(answer[2]).encode()
+    return mint()
 
 
 def _asked(body: bytes) -> Request:
@@ -118,17 +115,16 @@ def requests_to_witness(random: Random) -> None:
 def keys(random: Random) -> None:
     """Keys as strings, and as DER."""
     Verifier.parse(changed(str(log()[0].verifier).encode(), random).decode(errors="replace"))
-    PublicKey.parse(changed(PublicKey.of(issuer_key().public_key()).encoded, random))
+    PublicKey.parse(changed(signing_key().known.public.encoded, random))
 
 
 def tokens(random: Random) -> None:
     """Tokens, requests for them, and directories of keys."""
     raw = changed(token(), random)
-    key = PublicKey.of(issuer_key().public_key())
+    key = signing_key().known.public
     if random.random() < 0.05:
-        issuer = Issuer(issuer_key(), lambda _: True)
-        assert issuer.respond(_asked(changed(request_token(CHALLENGE, key).request, random)))[0] in (200, 400)
-        read_directory(changed(issuer.directory(), random))
+        assert issuer().respond(_asked(changed(request_token(CHALLENGE, key).request, random)))[0] in (200, 400)
+        read_directory(changed(key_file().directory, random))
     Token.parse(raw).verify(key, CHALLENGE)
     assert raw == token(), "a token that was changed is taken"
 
