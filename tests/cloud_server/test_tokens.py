@@ -193,3 +193,16 @@ def test_the_issuer_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         assert json.loads(httpx.get(url + PATH, trust_env=False).text)["issuer-name"] == ISSUER
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_a_node_that_may_write_no_file_still_spends_tokens(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from leanto_cloud.tokens.spent import *\n"
+        "store, here = SpentProcess(Path(sys.argv[1])), SpentFile(Path(sys.argv[1] + '2'))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "assert store.add(bytes(32), bytes(16)) and not store.add(bytes(32), bytes(16))\n"
+        "try: here.add(bytes(32), bytes(16))\n"
+        "except StoreFailed: print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "spent")], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"

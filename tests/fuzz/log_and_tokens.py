@@ -19,7 +19,6 @@ from google.protobuf.message import DecodeError
 from fuzz.loader import bound_memory
 from leanto_cloud.http_server import Request
 from leanto_cloud.tokens.issuer import Issuer
-from leanto_cloud.tokens.keys import KeyFile, SigningKey
 from leanto_cloud.transparency.publish import publish
 from leanto_cloud.transparency.serving import LogServing
 from leanto_cloud.transparency.store import LogStore
@@ -29,12 +28,11 @@ from leanto_wire.log.checkpoint import parse_checkpoint
 from leanto_wire.log.note import Verifier, parse_note
 from leanto_wire.log.release import LogPolicy, verify_release
 from leanto_wire.log.tiles import subtrees, unpack_entries
-from leanto_wire.tokens import PublicKey, Token, TokenChallenge, request_token
+from leanto_wire.tokens import PublicKey, Token, request_token
 from leanto_wire.tokens.directory import read_directory
 from leanto_wire.v1.private_compute_pb2 import ReleaseProof
 from logs import store, witness
-
-CHALLENGE = TokenChallenge("issuer.example", "node.example")
+from mint import CHALLENGE, NOW, key_file, mint, signing_key
 
 
 def changed(raw: bytes, random: Random) -> bytes:
@@ -70,27 +68,15 @@ def watching() -> Witness:
 
 
 @cache
-def keys_of_issuer() -> KeyFile:
-    """One key."""
-    return KeyFile(CHALLENGE.issuer, (SigningKey.generate(0, 4_000_000_000),))
-
-
 def issuer() -> Issuer:
-    """Which gives a token to anybody."""
-    return Issuer(keys_of_issuer(), lambda _: True, lambda: 1_700_000_000.0)
-
-
-def public_key() -> PublicKey:
-    """The issuer's."""
-    return keys_of_issuer().keys[0].known.public
+    """One to whom every account is good."""
+    return Issuer(key_file(), lambda _: True, lambda: NOW)
 
 
 @cache
 def token() -> bytes:
     """A good one."""
-    pending = request_token(CHALLENGE, public_key())
-    answer = issuer().respond(_asked(pending.request))
-    return pending.finish(answer[2]).encode()
+    return mint()
 
 
 def _asked(body: bytes) -> Request:
@@ -129,16 +115,17 @@ def requests_to_witness(random: Random) -> None:
 def keys(random: Random) -> None:
     """Keys as strings, and as DER."""
     Verifier.parse(changed(str(log()[0].verifier).encode(), random).decode(errors="replace"))
-    PublicKey.parse(changed(public_key().encoded, random))
+    PublicKey.parse(changed(signing_key().known.public.encoded, random))
 
 
 def tokens(random: Random) -> None:
     """Tokens, requests for them, and directories of keys."""
     raw = changed(token(), random)
+    key = signing_key().known.public
     if random.random() < 0.05:
-        assert issuer().respond(_asked(changed(request_token(CHALLENGE, public_key()).request, random)))[0] in (200, 400)
-        read_directory(changed(keys_of_issuer().directory, random))
-    Token.parse(raw).verify(public_key(), CHALLENGE)
+        assert issuer().respond(_asked(changed(request_token(CHALLENGE, key).request, random)))[0] in (200, 400)
+        read_directory(changed(key_file().directory, random))
+    Token.parse(raw).verify(key, CHALLENGE)
     assert raw == token(), "a token that was changed is taken"
 
 

@@ -12,11 +12,16 @@ from typing import Any
 import pytest
 
 from leanto.clock import Clock
-from leanto.errors import CloudUnavailable, LeantoError, TargetError
-from leanto.remote import TokenSource
+from leanto.errors import CloudUnavailable, LeantoError, PolicyError, TargetError
+from leanto.policy import parse_policy
+from leanto.remote import Relay, RemoteRequest, TokenSource
+from leanto.target import remote_target
 from leanto.wallet import Wallet
+from leanto_cloud.errors import Refused
+from leanto_wire.status import Refusal
 from leanto_wire.tokens.privacy_pass import Token
-from mint import CHALLENGE, NOW, VARIABLE, Witnessed, key_file, running_issuer, signing_key, source
+from mint import CHALLENGE, NOW, VARIABLE, Witnessed, key_file, redeemer, running_issuer, signing_key, source
+from nodes import collect, open_leg, running_node
 
 CLOCK = Clock(wall=lambda: NOW)
 
@@ -127,3 +132,63 @@ def test_a_key_that_the_policy_does_not_name_signs_nothing(issuer: tuple[Witness
 def test_an_issuer_that_is_not_there_is_a_fault(issuer: tuple[Witnessed, TokenSource]) -> None:
     _, from_ = issuer
     assert isinstance(fault(replace(from_, issuer="http://127.0.0.1:1")), CloudUnavailable)
+
+
+def test_a_retry_takes_another_token(issuer: tuple[Witnessed, TokenSource], tmp_path: Path) -> None:
+    _, from_ = issuer
+    tokens: list[bytes] = []
+    taker = redeemer(tmp_path, now_s=lambda: NOW)
+
+    class Flaky:
+        def check(self, raw: bytes) -> Any:
+            tokens.append(raw)
+            if len(tokens) == 1:
+                raise Refused(Refusal.DRAINING)
+            return taker.check(raw)
+
+        def spend(self, token: Any) -> None:
+            taker.spend(token)
+
+    async def run() -> None:
+        async with running_node(redeemer=Flaky()) as node, open_leg(replace(node.target, tokens=from_)) as leg:
+            assert await collect(leg, RemoteRequest("a b", max_tokens=2, timeout_s=20))
+
+    asyncio.run(run())
+    assert len(set(tokens)) == 2
+
+
+def test_a_node_that_asks_for_tokens_is_a_fault_to_a_client_without() -> None:
+    class Asking:
+        def check(self, raw: bytes) -> Any:
+            raise Refused(Refusal.TOKEN_MISSING)
+
+    async def run() -> None:
+        async with running_node(redeemer=Asking()) as node, open_leg(node.target) as leg:
+            await collect(leg, RemoteRequest("a b", max_tokens=2, timeout_s=20))
+
+    with pytest.raises(CloudUnavailable, match=r"\[targets.cloud.tokens\]"):
+        asyncio.run(run())
+
+
+def test_a_policy_names_issuer_and_relay(tmp_path: Path) -> None:
+    source_text = """
+    version = 1
+    [targets.cloud]
+    address = "node.example:443"
+    [targets.cloud.tokens]
+    issuer = "https://issuer.example"
+    origin = "node.example"
+    store = "wallet"
+    [targets.cloud.relay]
+    url = "https://relay.example/"
+    gateway_key = "AQAg"
+    """
+    target = remote_target(parse_policy(source_text).cloud)
+    assert target is not None
+    assert target.tokens == TokenSource("https://issuer.example", "node.example", "wallet")
+    assert target.relay == Relay("https://relay.example/", "AQAg")
+    for missing in ("origin", "url"):
+        with pytest.raises(PolicyError, match=f"needs .*{missing}"):
+            parse_policy("\n".join(line for line in source_text.splitlines() if not line.strip().startswith(missing)))
+    with pytest.raises(TargetError, match="plaintext"):
+        remote_target(parse_policy(source_text.replace("https://issuer", "http://issuer")).cloud)
