@@ -15,6 +15,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read by gRPC when it is first
 
 from leanto_cloud import redaction
 from leanto_cloud.errors import ConfigurationError
+from leanto_cloud.private_file import read_private
 
 if TYPE_CHECKING:
     from leanto_wire.ohttp.key_config import GatewayKey
@@ -98,14 +99,8 @@ def read_key(path: Path) -> GatewayKey:
     """The key at `path` (32 bytes), made with mode 0600 if there is none. Raises ConfigurationError."""
     from leanto_wire.ohttp.key_config import GatewayKey
 
+    raw = read_private(path, lambda: GatewayKey.generate().private, "the gateway's key")
     try:
-        if not path.exists():
-            made = GatewayKey.generate()
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(made.private)
-            return made
-        if path.stat().st_mode & 0o077:
-            raise ConfigurationError(f"{path}: others may read the gateway's key; chmod 600 it")
-        return GatewayKey.of(path.read_bytes())
-    except (OSError, ValueError):
-        raise ConfigurationError(f"{path}: not a gateway's key (32 bytes) that can be read, and none can be made there") from None
+        return GatewayKey.of(raw)
+    except ValueError:
+        raise ConfigurationError(f"{path}: not a gateway's key, which has 32 bytes") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import threading
 import time
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from leanto_cloud.errors import ConfigurationError
 from leanto_cloud.http_server import Respond, make_server
+from leanto_cloud.private_file import read_private
 from leanto_wire.log.note import Verifier
 
 
@@ -107,15 +107,15 @@ def serve_until_stopped(options: argparse.Namespace, respond: Respond, what: str
 
 def read_key(path: Path) -> Ed25519PrivateKey:
     """The key at `path`, made with mode 0600 if there is none. Raises ConfigurationError."""
+    raw = read_private(path, _new_key, "the signing key")
     try:
-        if not path.exists():
-            key = Ed25519PrivateKey.generate()
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-            return key
-        found = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError):
+        found = load_pem_private_key(raw, password=None)
+    except (ValueError, TypeError):
         found = None
     if not isinstance(found, Ed25519PrivateKey):
-        raise ConfigurationError(f"{path}: not an Ed25519 private key in PEM that can be read, and none can be made there")
+        raise ConfigurationError(f"{path}: not an Ed25519 private key in PEM without password")
     return found
+
+
+def _new_key() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
