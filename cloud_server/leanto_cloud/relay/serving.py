@@ -73,6 +73,7 @@ def make_server(app: Any, where: Listening) -> tuple[uvicorn.Server, socket.sock
         raise ConfigurationError("cannot read --tls-certificate and --tls-key as PEM files that go together") from None
     try:
         listening = socket.create_server((where.host, where.port), family=socket.AF_INET6 if ":" in where.host else socket.AF_INET)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited; asyncio sets it for sockets of its own alone
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {where.host}:{where.port}: {error.strerror}; choose another") from None
     host = f"[{where.host}]" if ":" in where.host else where.host
