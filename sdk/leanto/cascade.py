@@ -32,6 +32,7 @@ from leanto.policy import (
     Verdict,
     after_fault,
     judge_answer,
+    judge_breakdown,
     judge_certificate,
     judge_low,
     judge_stream,
@@ -219,7 +220,8 @@ class Cascade:
         handoff = self._policy.handoff
         if CLOUD not in self.verdict.allowed:
             return Watch(self._hold, handoff.window, None)
-        return Watch(self._hold, handoff.window, handoff.stream_floor, low_floor(self._policy, self._artifact_floor))
+        low, call = low_floor(self._policy, self._artifact_floor), self._ask.task == "call"
+        return Watch(self._hold, handoff.window, handoff.stream_floor, low, call, handoff.max_repeats)
 
     async def _watched(self, run: LocalRun) -> AsyncGenerator[str, None]:
         """Text of `run` that may be shown; ends when it is done, or `doubted` with a target to turn to."""
@@ -235,6 +237,8 @@ class Cascade:
                 doubt = partial(judge_stream, self._policy, mean_logprob=news.doubt)
             elif news.low is not None:
                 doubt = partial(judge_low, self._policy, low_logprob=news.low, artifact_floor=self._artifact_floor)
+            elif news.broken is not None:
+                doubt = partial(judge_breakdown, self._policy, broken=news.broken)
             else:
                 continue
             if self._lean(doubt):

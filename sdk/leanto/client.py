@@ -20,7 +20,7 @@ from leanto.certified import Certified
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
 from leanto.decision import Decision, Promise
-from leanto.energy import Meter, best_meter
+from leanto.energy import Measurement, Meter, meters
 from leanto.errors import LeantoError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
 from leanto.ledger import Ledger
@@ -112,7 +112,7 @@ class AsyncClient:
         self._policies = policy_of(policy, policy_key, os.environ, clock=self._clock)
         device = DEVICE if sources is None else tuple(sources)
         self._sensors = Sensors([*device, rehearse(simulate)] if simulate else device, clock=self._clock)
-        self._meter = meter or best_meter()
+        self._meters = (meter,) if meter else meters(clock=self._clock)
         self._pace = Pace()
         self._strained: tuple[str, ...] = ()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
@@ -156,7 +156,8 @@ class AsyncClient:
         seen = self._look(policy, self.request(policy, prompt, task, private, privacy, {}))
         model = self.edge.info.confidence.get(seen.request.task) if self.edge.info.fit else None
         planned = foresee(policy, seen.decide(), seen.request.task, model["threshold"] if model else None, self._promise(seen))
-        return record(seen, planned, planned.start or "none", self._clock.wall())
+        ece = model.get("ece") if model and planned.start == LOCAL else None
+        return replace(record(seen, planned, planned.start or "none", self._clock.wall()), ece=ece)
 
     @property
     def policy(self) -> Policy:
@@ -194,7 +195,7 @@ class AsyncClient:
         Everything is decided by this `policy`, whatever becomes of its file meanwhile.
         For a conversation: `edge` is a session with the local model, default one for this request alone; `turns_since_cloud` as in Facts.
         """
-        start_j = self._meter.read_j()
+        energy = Measurement(self._meters)
         seen = self._look(policy, request, turns_since_cloud)
         verdict = seen.decide()
         cloud = self._open_cloud if CLOUD in verdict.constrained else None
@@ -206,12 +207,12 @@ class AsyncClient:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(seen, run, start_j)
+            decision = self._finish(seen, run, energy)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
         audited = self._auditor.chooses(seen, run)
-        decision = self._finish(seen, run, start_j, audited=audited)
+        decision = self._finish(seen, run, energy, audited=audited)
         if audited:
             self._auditor.start(seen, run.visible, run.promise, self._open_cloud)
         yield FinalEvent(_reply(request, run, decision))
@@ -255,11 +256,11 @@ class AsyncClient:
         self._bytes_sent += bytes_sent
         self._ledger.add(bytes_sent=bytes_sent, usd=usd, joules=joules)
 
-    def _finish(self, seen: Situation, run: Cascade, start_j: float | None, *, audited: bool = False) -> Decision:
+    def _finish(self, seen: Situation, run: Cascade, energy: Measurement, *, audited: bool = False) -> Decision:
         """Account for what was spent, and record it."""
-        energy_j = self._meter.since_j(start_j)
+        energy_j, energy_source = energy.stop()
         now = self._clock.monotonic()
-        settled = settle(seen, run, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=self._meter.source)
+        settled = settle(seen, run, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
         if run.route == LOCAL:
             self._pace.observe(seen.request.task, run.local_tokens, now - seen.started)
         decision = replace(settled, audited=audited)

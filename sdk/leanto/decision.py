@@ -86,7 +86,8 @@ class Decision:
 
     `route` lists the legs that produced tokens, in order: "local", "cloud", "local→cloud", "cloud→local", …; a planned decision
     (`leanto explain`) holds the leg that would start. `confidence` is the edge's probability that its own answer is right,
-    None where it did not finish one; `calibrated` says whether that is a fitted probability or a plain token average.
+    None where it did not finish one; `calibrated` says whether that is a fitted probability or a plain token average, and `ece` how far
+    it was off in the mean when it was fitted (expected calibration error).
     `artifact_threshold` is the model's own threshold for it, `promise` what a certificate said. `facts` and `spent` are what was
     known beside the snapshot. `audited` says that the answer was chosen to be asked again, which is paid for on its own.
     `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` comes from `energy_source` ("rapl",
@@ -110,6 +111,7 @@ class Decision:
     artifact_threshold: float | None = None
     promise: Promise | None = None
     calibrated: bool = False
+    ece: float | None = None
     switches: int = 0
     local_tokens: int = 0
     cloud_tokens: int = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -37,19 +38,21 @@ class Meter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Zone:
     counter: Path
     range_uj: int
+    last_uj: int
 
 
 class Rapl:
-    """The packages' energy counters. They count the whole processor, every process included, and wrap around."""
+    """The packages' energy counters. They count the whole processor, every process included, and each wraps around for itself."""
 
     source: EnergySource = "rapl"
 
     def __init__(self, root: Path = POWERCAP) -> None:
         self._zones = tuple(filter(None, map(_zone, sorted(root.glob("*-rapl:[0-9]*")))))
+        self._total_uj = sum(zone.last_uj for zone in self._zones)
 
     @property
     def readable(self) -> bool:
@@ -57,21 +60,22 @@ class Rapl:
         return bool(self._zones) and self.read_j() is not None
 
     def read_j(self) -> float | None:
-        """Sum of the counters in joules; None when there are none or they are not readable."""
-        if not self._zones:
-            return None
+        """Joules on from what the counters showed at first; None when there are none or they are not readable."""
         try:
-            return sum(int(zone.counter.read_text()) for zone in self._zones) / 1e6
+            now_uj = [int(zone.counter.read_text()) for zone in self._zones]
         except (OSError, ValueError):
             return None
+        if not self._zones or any(not 0 <= now <= zone.range_uj for zone, now in zip(self._zones, now_uj, strict=True)):
+            return None
+        for zone, now in zip(self._zones, now_uj, strict=True):
+            self._total_uj += now - zone.last_uj + (zone.range_uj if now < zone.last_uj else 0)
+            zone.last_uj = now
+        return self._total_uj / 1e6
 
     def since_j(self, start_j: float | None) -> float | None:
-        """Joules since `start_j`, allowing for one wrap of one counter."""
+        """Joules since `start_j`, allowing for one wrap of each counter between two readings."""
         end_j = self.read_j()
-        if start_j is None or end_j is None:
-            return None
-        spent = end_j - start_j
-        return spent if spent >= 0 else spent + max(zone.range_uj for zone in self._zones) / 1e6
+        return None if start_j is None or end_j is None else end_j - start_j
 
 
 class Battery:
@@ -83,7 +87,8 @@ class Battery:
         self._root = root
         self._clock = clock or Clock()
         self._total_j = 0.0
-        self._last: tuple[float, float] | None = None  # when, watts
+        self._last: tuple[float, float | None] | None = None  # when, watts
+        self._asked_at = -math.inf
 
     @property
     def readable(self) -> bool:
@@ -91,19 +96,22 @@ class Battery:
         return bool(self._watts())
 
     def read_j(self) -> float | None:
-        """Joules since the first reading, the power between two of them taken as the later one's."""
+        """Joules since the first reading, the power between two of them taken as their mean."""
         now = self._clock.monotonic()
-        watts = self._last[1] if self._last and now - self._last[0] < BATTERY_EVERY_S else self._watts()
-        if not watts:
-            self._last = None
-            return None
-        if self._last is not None:
-            self._total_j += watts * (now - self._last[0])
+        before = self._last
+        if before is not None and 0.0 <= now - self._asked_at < BATTERY_EVERY_S:
+            watts = before[1]
+        else:
+            watts, self._asked_at = self._watts(), now
         self._last = (now, watts)
+        if not watts:
+            return None
+        if before is not None and before[1]:
+            self._total_j += (before[1] + watts) / 2 * (now - before[0])
         return self._total_j
 
     def since_j(self, start_j: float | None) -> float | None:
-        """Joules since `start_j`; None if it was plugged in meanwhile."""
+        """Joules since `start_j`; None if it is plugged in by now."""
         end_j = self.read_j()
         return None if start_j is None or end_j is None or end_j < start_j else end_j - start_j
 
@@ -130,18 +138,38 @@ class Estimate:
         return None if start_j is None else max(0.0, self._joules_per_cpu_s * self._cpu_s() - start_j)
 
 
+class Measurement:
+    """Of one request, by several meters at once: a laptop may be plugged in, or a counter lost, before it ends."""
+
+    def __init__(self, meters: Sequence[Meter]) -> None:
+        self._begun = [(meter, meter.read_j()) for meter in meters]
+
+    def stop(self) -> tuple[float | None, str]:
+        """Joules since the beginning by the first meter that has them, and its source; (None, "") where none has."""
+        for meter, start_j in self._begun:
+            if (spent_j := meter.since_j(start_j)) is not None:
+                return spent_j, meter.source
+        return None, ""
+
+
+def meters(root: Path = ROOT, *, clock: Clock | None = None) -> tuple[Meter, ...]:
+    """Those of this machine, the best first."""
+    return Rapl(root / POWERCAP.relative_to("/")), Battery(root, clock=clock), Estimate()
+
+
 def best_meter(root: Path = ROOT) -> Meter:
-    """The first of the three that this machine has."""
-    rapl, battery = Rapl(root / POWERCAP.relative_to("/")), Battery(root)
-    return rapl if rapl.readable else battery if battery.readable else Estimate()
+    """The first of them that can be read now."""
+    return next(meter for meter in meters(root) if meter.read_j() is not None)
 
 
 def _zone(folder: Path) -> _Zone | None:
-    """The package-level zone in `folder` ("intel-rapl:0"); its parts ("intel-rapl:0:1") would be counted twice."""
+    """The package-level zone in `folder` ("intel-rapl:0"). Its parts ("intel-rapl:0:1") would be counted twice, and so would all of
+    them in the zone of the whole platform ("psys")."""
     if folder.name.count(":") != 1:
         return None
     try:
-        int((folder / "energy_uj").read_text())
-        return _Zone(folder / "energy_uj", int((folder / "max_energy_range_uj").read_text()))
+        if (folder / "name").exists() and (folder / "name").read_text().startswith("psys"):
+            return None
+        return _Zone(folder / "energy_uj", int((folder / "max_energy_range_uj").read_text()), int((folder / "energy_uj").read_text()))
     except (OSError, ValueError):
         return None

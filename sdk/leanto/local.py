@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from leanto.clock import Clock
+from leanto.degeneration import Breakdown, Degeneration
 from leanto.errors import EngineFault, LeantoError, ModelError, PromptRefused
 from leanto.low_logprob import LowLogprob
 from leanto.request import Ask
@@ -52,22 +53,26 @@ class EdgeModel(Protocol):
 @dataclass(frozen=True, slots=True)
 class Watch:
     """How a run is held back and watched. `hold` None keeps everything back until the end. It is doubted when the mean logprob of
-    `window` tokens falls below `floor`, or its low logprob (see confidence.LowLogprob) below `low_floor`; None doubts nothing."""
+    `window` tokens falls below `floor`, or its low logprob (see confidence.LowLogprob) below `low_floor`; None doubts nothing.
+    It is also doubted as a `call` that cannot become one, and from more than `max_repeats` of the same tokens on."""
 
     hold: int | None
     window: int
     floor: float | None
     low_floor: float | None = None
+    call: bool = False
+    max_repeats: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What made a run pause: `text` may be shown; the windowed mean logprob fell to `doubt`, or the low logprob to `low`; it is `done`,
-    or `late`."""
+    """What made a run pause: `text` may be shown; the windowed mean logprob fell to `doubt`, or the low logprob to `low`; it has
+    `broken` down; it is `done`, or `late`."""
 
     text: str = ""
     doubt: float | None = None
     low: float | None = None
+    broken: Breakdown | None = None
     done: bool = False
     late: bool = False
 
@@ -108,6 +113,7 @@ class LocalRun:
         self.lowest: float | None = None  # worst windowed mean logprob so far
         self.low: float | None = None  # lowest low logprob so far
         self._low_logprob = LowLogprob()
+        self._degeneration = Degeneration(call=watch.call, max_repeats=watch.max_repeats)
         self._watch = watch
         self._deadline = deadline
         self._clock = clock
@@ -168,6 +174,9 @@ class LocalRun:
                 return News(doubt=doubt)
             if self._watch.low_floor is not None and low < self._watch.low_floor:
                 return News(low=low)
+            broken = self._degeneration.add(token.id, token.text)
+            if broken is not None and (self._watch.call or self._watch.max_repeats is not None):
+                return News(broken=broken)
             text = "" if self._watch.hold is None else self._release(self._watch.hold)
             if text:
                 return News(text=text)
@@ -216,11 +225,12 @@ def _pull(iterator: Iterator[Token]) -> Token | None:
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """How sure the edge is of a finished answer. `threshold` is the artifact's own, where it is calibrated."""
+    """How sure the edge is of a finished answer. `threshold` and `ece` (expected calibration error) are the artifact's, if it has any."""
 
     value: float
     calibrated: bool
     threshold: float | None
+    ece: float | None = None
 
 
 def assess(info: ModelInfo, task: str, tokens: list[Token]) -> Confidence:
@@ -234,6 +244,7 @@ def assess(info: ModelInfo, task: str, tokens: list[Token]) -> Confidence:
         return Confidence(confidence.mean_probability([token.logprob for token in tokens]), False, None)
     try:
         value = confidence.predict(model, tokens)
-        return Confidence(value if math.isfinite(value) else 0.0, True, float(model["threshold"]))
+        ece = float(model["ece"]) if "ece" in model else None
+        return Confidence(value if math.isfinite(value) else 0.0, True, float(model["threshold"]), ece)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{info.name}: its confidence model for {task!r} cannot be used ({error}); compress it again") from error

@@ -63,6 +63,7 @@ def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: fl
         artifact_threshold=sure.threshold if sure else None,
         promise=run.promise if sure else None,
         calibrated=sure is not None and sure.calibrated,
+        ece=sure.ece if sure else None,
         switches=run.switches,
         local_tokens=run.local_tokens,
         cloud_tokens=run.cloud_tokens,

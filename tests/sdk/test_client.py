@@ -97,9 +97,10 @@ def test_the_task_defaults_to_what_the_model_knows() -> None:
 
 
 def test_explain_spends_no_token_and_shows_what_is_still_to_come() -> None:
-    edge = FakeEdge(call_tokens(CALL), confidence={"call": {"threshold": 0.7}})
+    edge = FakeEdge(call_tokens(CALL), confidence={"call": {"threshold": 0.7, "ece": 0.0561}})
     with make(edge, cloud=UntouchableCloud()) as client:
         decision = client.explain("when do I wake")
+    assert "expected calibration error 0.056" in decision.explain()
     assert edge.requests == []
     assert decision.route == "local"
     assert [(check.stage, check.threshold) for check in decision.checks if check.verdict == "pending"] == [

@@ -121,3 +121,9 @@ def test_the_link_is_up_when_something_other_than_loopback_is(
 ) -> None:
     monkeypatch.setattr(psutil, "net_if_stats", lambda: {name: SimpleNamespace(isup=up) for name, up in interfaces.items()})
     assert read(device.link).link == expected
+
+
+@pytest.mark.parametrize(("said", "metered"), [("yes", True), ("no", False), ("maybe", None), ("", None)])
+def test_the_user_may_say_that_bytes_cost_money(monkeypatch: pytest.MonkeyPatch, said: str, metered: bool | None) -> None:
+    monkeypatch.setenv("LEANTO_METERED", said)
+    assert read(device.declared).metered is metered

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import FakeClock
-from leanto.energy import Battery, Estimate, best_meter
+from leanto.energy import Battery, Estimate, Measurement, best_meter, meters
 from leanto.signals import Sensors, Snapshot
 from leanto.signals.sysfs import memory, power_supply, thermal
 
@@ -105,3 +105,38 @@ def test_the_estimate_counts_the_processors_seconds() -> None:
     seconds = iter([10.0, 10.5])
     meter = Estimate(4.0, cpu_s=lambda: next(seconds))
     assert meter.since_j(meter.read_j()) == 2.0
+
+
+def test_a_laptop_that_is_plugged_in_during_a_request_falls_back_to_the_estimate(tmp_path: Path) -> None:
+    root, clock = machine("laptop-on-battery", tmp_path), FakeClock()
+    request = Measurement(meters(root, clock=clock.clock))
+    clock.advance(2.0)
+    assert request.stop() == (pytest.approx(12.6), "battery")
+    request = Measurement(meters(root, clock=clock.clock))
+    (root / "sys/class/power_supply/BAT0/status").write_text("Charging")
+    clock.advance(2.0)
+    assert request.stop()[1] == "estimate"
+
+
+def test_the_mean_of_two_readings_is_what_was_drawn_between_them(tmp_path: Path) -> None:
+    root, clock = machine("laptop-on-battery", tmp_path), FakeClock()
+    meter = Battery(root, clock=clock.clock)
+    start_j = meter.read_j()
+    (root / "sys/class/power_supply/BAT0/power_now").write_text("12600000")
+    clock.advance(2.0)
+    assert meter.since_j(start_j) == pytest.approx(18.9)
+
+
+@pytest.mark.parametrize(("degrees", "band", "throttled"), [(85.0, 5, True), (84.9, 5, None), (79.9, 5, False), (82.9, 0, False)])
+def test_a_part_that_has_cooled_a_little_is_not_said_to_be_cool(degrees: float, band: int, throttled: bool | None, tmp_path: Path) -> None:
+    zone = "sys/class/thermal/thermal_zone0"
+    tree = f"{zone}/temp = {degrees * 1000:.0f}\n{zone}/trip_point_0_type = passive\n{zone}/trip_point_0_temp = 85000\n"
+    assert seen(plant(f"{tree}{zone}/trip_point_0_hyst = {band * 1000}", tmp_path)).throttled is throttled
+
+
+def test_a_battery_that_holds_a_little_more_than_it_was_made_for_is_full(tmp_path: Path) -> None:
+    root = machine("laptop-on-battery", tmp_path)
+    (root / "sys/class/power_supply/BAT0/energy_now").write_text("50400000")
+    assert seen(root).battery_percent == 100.0
+    (root / "sys/class/power_supply/BAT0/energy_now").write_text("99400000")
+    assert seen(root).battery_percent is None

@@ -44,10 +44,14 @@ def budget(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, verdi
         strain = found[name]
         if strain.bound is not None:
             flip = (below if name == "battery_percent" else above)(strain.value, strain.bound)
-            verdict = wish(name, strain.value, strain.bound, strain.holds, label, reason, flip, away=away)
-    if snapshot.throttled is not None:
-        flip, reason = str(not snapshot.throttled).lower(), "a part is so hot that the machine slows down"
-        verdict = wish("throttled", snapshot.throttled, False, snapshot.throttled, "throttled", reason, flip)
+            holds = strain.holds
+            if holds is None and budgets.unknown_signals == "fail":
+                holds, flip, reason = True, "a value", f"{reason}; no source can tell, which counts as too much"
+            verdict = wish(name, strain.value, strain.bound, holds, label, reason, flip, away=away)
+    throttled = snapshot.throttled if snapshot.throttled is not None else "throttled" in snapshot.strained or None
+    if throttled is not None:
+        flip, reason = str(not throttled).lower(), "a part is so hot that the machine slows down"
+        verdict = wish("throttled", throttled, False, throttled, "throttled", reason, flip)
     if budgets.metered_link == "spare":
         metered, flip = snapshot.metered, "" if snapshot.metered is None else str(not snapshot.metered).lower()
         verdict = wish("metered", metered, False, metered, "metered", "bytes cost money on this link", flip, away=CLOUD)

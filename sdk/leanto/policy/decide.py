@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from leanto.decision import Facts, Promise, Spent, Target, Value
+from leanto.degeneration import Breakdown
 from leanto.policy.budgets import budget
 from leanto.policy.rules import Rule, context
 from leanto.policy.schema import ARTIFACT, SECRET, Policy
@@ -55,6 +56,13 @@ def low_floor(policy: Policy, artifact_floor: float | None) -> float | None:
     """The policy's own, or the model's; None doubts nothing."""
     wanted = policy.handoff.low_floor
     return artifact_floor if wanted == "artifact" else wanted
+
+
+def judge_breakdown(policy: Policy, verdict: Verdict, broken: Breakdown) -> Verdict:
+    """Stage 4, while generating: an answer that can come to nothing any more."""
+    flip = "a beginning of one" if broken.threshold is True else above(broken.value, broken.threshold)
+    found = Finding("stream", broken.name, broken.value, broken.threshold, True, "doubt-in-stream", broken.reason, flip)
+    return _lean(policy, verdict, found)
 
 
 def judge_answer(

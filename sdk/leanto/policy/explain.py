@@ -13,8 +13,11 @@ def explain(decision: Decision) -> str:
     head = f"request   {decision.request_id}  task {decision.task}  privacy {decision.privacy}  policy {decision.policy_hash[:12]}"
     lines = [head, f"device    {device(decision.snapshot)}", *_table(decision.checks), _route(decision)]
     if decision.confidence is not None:
-        scale = "calibrated" if decision.calibrated else "uncalibrated mean token probability"
+        error = "" if decision.ece is None else f", expected calibration error {decision.ece:.3f}"
+        scale = f"calibrated{error}" if decision.calibrated else "uncalibrated mean token probability"
         lines.append(f"confident {decision.confidence:.3f} ({scale})")
+    elif decision.ece is not None:
+        lines.append(f"confident calibrated, expected calibration error {decision.ece:.3f}; known when the answer is complete")
     if decision.total_ms:
         lines.append(f"cost      {_cost(decision)}")
     return "\n".join(lines)
@@ -31,8 +34,20 @@ def device(snapshot: Snapshot) -> str:
             f"memory {_known(memory, '.0f', ' MiB free')}",
             f"temperature {_known(snapshot.temperature_c, '.0f', ' °C')}",
             f"link {snapshot.link}",
+            *_more(snapshot),
         ]
     )
+
+
+def _more(snapshot: Snapshot) -> list[str]:
+    """What few machines can tell, where it can be told."""
+    return [
+        *([f"drawing {snapshot.battery_power_w:.1f} W"] if snapshot.battery_power_w else []),
+        *([f"waiting for memory {snapshot.memory_pressure:.0%} of the time"] if snapshot.memory_pressure else []),
+        *(["throttled"] if snapshot.throttled else []),
+        *(["metered"] if snapshot.metered else []),
+        *([f"round trip {snapshot.rtt_ms:.0f} ms"] if snapshot.rtt_ms is not None else []),
+    ]
 
 
 def _known(value: float | None, form: str, unit: str) -> str:

@@ -39,7 +39,9 @@ def limits(policy: Policy, snapshot: Snapshot) -> dict[str, Limit]:
     charge, floor = snapshot.battery_percent, budgets.battery_floor_percent
     if "battery_percent" in snapshot.strained:
         floor += BATTERY_BAND_PERCENT
-    low = None if charge is None else charge < floor and snapshot.plugged is not True
+    low: bool | None = charge is not None and charge < floor and snapshot.plugged is not True
+    if charge is None and snapshot.plugged is not True and budgets.battery_floor_percent > 0:
+        low = None
     heat, hottest = snapshot.temperature_c, budgets.max_temperature_c
     return {
         "battery_percent": Limit(charge, floor, low),
@@ -47,6 +49,7 @@ def limits(policy: Policy, snapshot: Snapshot) -> dict[str, Limit]:
         "cpu_load": share("cpu_load", snapshot.cpu_load, budgets.max_cpu_load),
         "memory_pressure": share("memory_pressure", snapshot.memory_pressure, budgets.max_memory_pressure),
         "rtt_ms": share("rtt_ms", snapshot.rtt_ms, budgets.max_rtt_ms),
+        "throttled": Limit(None, None, snapshot.throttled),
     }
 
 

@@ -132,6 +132,9 @@ class Budgets:
     metered_link: Literal["use", "spare"] = option(
         "use", choice("use", "spare"), "where bytes cost money: lean all the same, or answer locally if the edge may"
     )
+    unknown_signals: Literal["pass", "fail"] = option(
+        "pass", choice("pass", "fail"), "what the limits above mean where no source can tell: nothing, or that they are passed over"
+    )
     cloud_bytes_per_session: int | None = option(
         None, word_or("unlimited", integer(0, 2**50), None), "sealed bytes one client may send; beyond it, local only"
     )
@@ -193,6 +196,7 @@ class Handoff:
         word_or("off", word_or("artifact", number(-100, 0), "artifact"), None),
         'low logprob (nats; about the lowest tenth of the tokens so far) below which it does too; "artifact" is the model\'s own; or "off"',
     )
+    max_repeats: int | None = option(4, word_or("off", integer(1, 10_000), None), "times that the same 8 tokens may come in an answer")
 
 
 @dataclass(frozen=True, slots=True)

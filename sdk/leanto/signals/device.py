@@ -1,7 +1,8 @@
 """Signals of any system, by psutil: battery and power source, load, free memory, temperature, link.
 
 macOS and Windows have battery, load and memory; temperatures are read on Linux and FreeBSD. What Linux's own files add is in `sysfs`.
-Nothing here knows whether bytes cost money: an application that does says so by a source of its own, `lambda: {"metered": True}`.
+No file of an operating system tells whether bytes cost money, so it is unknown unless somebody says so: LEANTO_METERED=yes (or no), or a
+source of the application's own, `lambda: {"metered": True}`.
 """
 
 from __future__ import annotations
@@ -49,4 +50,10 @@ def link() -> Mapping[str, Any]:
     return {"link": ("up" if any(outside) else "down") if outside else "unknown"}
 
 
-DEVICE: tuple[Source, ...] = (battery, load, temperature, link, power_supply, thermal, memory)
+def declared() -> Mapping[str, Any]:
+    """What the user says of the link."""
+    said = os.environ.get("LEANTO_METERED", "").strip().lower()
+    return {"metered": said == "yes"} if said in ("yes", "no") else {}
+
+
+DEVICE: tuple[Source, ...] = (battery, load, temperature, link, power_supply, thermal, memory, declared)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path("/")
+OVERFULL_PERCENT = 110  # a new battery may hold a little more than it was made for
+TRIP_BAND = 2000  # thousandths of a degree below a trip point that tells no hysteresis
 THROTTLING = ("passive", "hot", "critical")  # trip points from which the kernel slows the machine down, or worse
 
 
@@ -35,18 +37,23 @@ def power_supply(root: Path = ROOT) -> Mapping[str, Any]:
 
 
 def thermal(root: Path = ROOT) -> Mapping[str, Any]:
-    """The hottest zone in °C, and whether one is as hot as its first trip point that slows the machine down."""
-    hottest, throttled, told = None, False, False
+    """The hottest zone in °C, and whether one is as hot as its first trip point that slows the machine down.
+
+    Between a trip point and its hysteresis below nothing is said of throttling: the last word stands (leanto.policy.hysteresis).
+    """
+    hottest, throttled = None, False
+    below: list[bool] = []
     for zone in _folders(root / "sys/class/thermal"):
         degrees = _number(zone / "temp") if zone.name.startswith("thermal_zone") else None
         if degrees is None or not -60_000 <= degrees <= 200_000:
             continue
         hottest = degrees if hottest is None else max(hottest, degrees)
         trips = list(_trips(zone))
-        told = told or bool(trips)
-        throttled = throttled or any(degrees >= trip for trip in trips)
+        throttled = throttled or any(degrees >= trip for trip, _ in trips)
+        below.extend(degrees < trip - band for trip, band in trips)
     if hottest is None:
         return {}
+    told = throttled or (bool(below) and all(below))
     return {"temperature_c": hottest / 1000, **({"throttled": throttled} if told else {})}
 
 
@@ -68,7 +75,8 @@ def _charge(batteries: list[Path]) -> float | None:
     for unit in ("energy", "charge"):
         now, full = ([_number(battery / f"{unit}_{what}") for battery in batteries] for what in ("now", "full"))
         if None not in now and None not in full and sum(value or 0.0 for value in full) > 0:
-            return 100 * sum(value or 0.0 for value in now) / sum(value or 0.0 for value in full)
+            percent = 100 * sum(value or 0.0 for value in now) / sum(value or 0.0 for value in full)
+            return min(percent, 100.0) if percent < OVERFULL_PERCENT else percent
     said = [value for battery in batteries if (value := _number(battery / "capacity")) is not None]
     return sum(said) / len(said) if said else None
 
@@ -82,11 +90,12 @@ def _watts(battery: Path) -> float | None:
     return None if current is None or voltage is None else abs(current) * voltage / 1e12
 
 
-def _trips(zone: Path) -> Iterator[float]:
+def _trips(zone: Path) -> Iterator[tuple[float, float]]:
+    """Each trip point, and its hysteresis, in thousandths of a degree."""
     for kind in zone.glob("trip_point_*_type"):
-        degrees = _number(zone / kind.name.replace("_type", "_temp"))
+        degrees, band = (_number(zone / kind.name.replace("_type", part)) for part in ("_temp", "_hyst"))
         if _text(kind) in THROTTLING and degrees is not None and degrees > 0:
-            yield degrees
+            yield degrees, band if band and 0 < band < degrees else TRIP_BAND
 
 
 def _free(root: Path) -> float | None:

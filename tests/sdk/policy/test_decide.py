@@ -126,6 +126,16 @@ def test_an_unknown_signal_vetoes_nothing_and_says_so() -> None:
     assert unknown == {"link", "battery_percent", "temperature_c"}
 
 
+def test_a_policy_may_hold_unknown_signals_against_the_device_but_not_a_battery_that_is_not_needed() -> None:
+    policy = Policy(budgets=Budgets(unknown_signals="fail"))
+    found = verdict(snapshot=Snapshot(), policy=policy)
+    assert (found.allowed, found.labels) == (("cloud",), ("battery",))
+    assert {check.name: check.verdict for check in found.checks}["temperature_c"] == "moot"
+    assert verdict(snapshot=Snapshot(plugged=True, temperature_c=40.0), policy=policy).labels == ()
+    mains = Policy(budgets=Budgets(unknown_signals="fail", battery_floor_percent=0))
+    assert verdict(snapshot=Snapshot(temperature_c=40.0), policy=mains).labels == ()
+
+
 def test_heat_and_load_lean_too() -> None:
     assert verdict(snapshot=replace(FINE, temperature_c=95.0)).labels == ("temperature",)
     assert verdict(snapshot=replace(FINE, cpu_load=50.0)).labels == ()

@@ -7,6 +7,7 @@ from hypothesis import given
 import strategies
 from leanto import Decision, Policy, Snapshot
 from leanto.policy import Facts, Spent, decide
+from leanto.policy.explain import device
 
 
 def decision(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Decision:
@@ -35,4 +36,12 @@ def test_cost_and_confidence_are_told_once_there_are_any() -> None:
     done = replace(decision(Policy(), facts, Snapshot(), Spent()), total_ms=12.0, confidence=0.5, local_tokens=3)
     text = done.explain()
     assert "confident 0.500 (uncalibrated mean token probability)" in text
+    calibrated = replace(done, calibrated=True, ece=0.0561).explain()
+    assert "confident 0.500 (calibrated, expected calibration error 0.056)" in calibrated
     assert "12.0 ms, tokens 3 local, 0 cloud, 0 wasted, 0 bytes sent, energy n/a" in text
+
+
+def test_what_few_machines_can_tell_is_shown_where_it_can_be_told() -> None:
+    seen = Snapshot(battery_power_w=6.3, memory_pressure=0.125, throttled=True, metered=True, rtt_ms=310.0)
+    assert device(seen).endswith("drawing 6.3 W, waiting for memory 12% of the time, throttled, metered, round trip 310 ms")
+    assert device(Snapshot()).endswith("link unknown")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 import strategies
 from leanto import Client, Policy, Snapshot
+from leanto.policy import Facts, Spent, decide
 from leanto.policy.hysteresis import BATTERY_BAND_PERCENT, limits, strained
 from leanto.policy.schema import Budgets
 
+FACTS = Facts("call", "personal", 8, ("call", "text"), 256, cloud_configured=True)
 POLICY = Policy(budgets=Budgets(battery_floor_percent=15, max_temperature_c=90, max_cpu_load=2.0, max_memory_pressure=0.2, max_rtt_ms=500))
 
 
@@ -29,6 +32,14 @@ def test_a_charge_inside_the_band_never_changes_the_verdict(charges: list[float]
     first = Snapshot(battery_percent=10.0 if was_low else 50.0, plugged=False)
     found = held(POLICY, [first, *(Snapshot(battery_percent=charge, plugged=False) for charge in charges)])
     assert set(found) == {("battery_percent",) if was_low else ()}
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=40))
+def test_a_verdict_turns_at_most_once_for_each_crossing_of_the_whole_band(charges: list[float]) -> None:
+    found = held(POLICY, [Snapshot(battery_percent=charge, plugged=False) for charge in charges])
+    turns = sum(now != before for before, now in pairwise([(), *found]))
+    outside = [charge < 15 for charge in charges if not 15 <= charge < 15 + BATTERY_BAND_PERCENT]
+    assert turns == sum(now != before for before, now in pairwise([False, *outside]))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +59,13 @@ def test_each_limit_takes_hold_above_it_and_lets_go_below_its_band(name: str, ov
 def test_the_mains_end_a_low_battery_at_once() -> None:
     low = Snapshot(battery_percent=9.0, plugged=False)
     assert held(POLICY, [low, replace(low, plugged=True)]) == [("battery_percent",), ()]
+
+
+def test_throttling_ends_with_the_band_of_the_trip_point_and_holds_until_then() -> None:
+    readings = [Snapshot(throttled=said) for said in (None, True, None, False, None)]
+    assert held(POLICY, readings) == [(), ("throttled",), ("throttled",), (), ()]
+    check = decide(POLICY, FACTS, Snapshot(strained=("throttled",)), Spent()).checks
+    assert [(one.value, one.verdict) for one in check if one.name == "throttled"] == [(True, "veto")]
 
 
 def test_a_signal_that_is_lost_keeps_its_state_and_decides_nothing_meanwhile() -> None:

@@ -167,7 +167,7 @@ def test_the_value_that_a_check_names_would_have_turned_it(found: Policy, facts:
     parts: dict[str, Any] = {"facts": facts, "snapshot": snapshot, "spent": spent}
     before = decide(found, facts, snapshot, spent)
     for check in before.checks:
-        if check.name in MEASURED and check.flip:
+        if check.name in MEASURED and check.flip not in ("", "a value"):
             sign, limit = check.flip.split()
             value = float(limit) + {"<": -1, ">": 1}.get(sign, 0)
             owner, name = MEASURED[check.name]
