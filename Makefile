@@ -10,11 +10,12 @@ DEV := $(VENV)/.dev
 TORCH := $(VENV)/.torch
 PACKAGES := sdk edge_runtime cloud_server protos kernels
 
-.PHONY: help demo test test-native test-neon fuzz fuzz-wire lint bench bench-peers build protos clean
+.PHONY: help demo test test-privacy test-native test-neon fuzz fuzz-wire lint bench bench-peers build protos clean
 
 help:
 	@echo "make demo   build, start a private compute node on loopback, run real requests"
 	@echo "make test   the tests          make lint   types, style and import directions"
+	@echo "make test-privacy  a hundred thousand private requests, none of which may send a byte"
 	@echo "make test-native  kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz   malformed artifacts for the loader, messages for the node, MINUTES=10 of each"
 	@echo "make fuzz-wire  malformed evidence, messages, frames, logs and tokens, CASES=100000 of each"
@@ -42,6 +43,9 @@ demo: $(CORE)
 
 test: $(TORCH)
 	$(BIN)/python -m pytest
+
+test-privacy: $(DEV)
+	$(BIN)/python -m pytest tests/sdk/test_privacy.py -m privacy -s --durations 1
 
 # The kernels and the engine under AddressSanitizer and UndefinedBehaviorSanitizer, in an environment of their own.
 $(SANITIZED)/.done: pyproject.toml constraints.txt kernels/CMakeLists.txt $(wildcard kernels/src/*)

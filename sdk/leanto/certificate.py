@@ -7,7 +7,6 @@ reason is told. Knows nothing of how a threshold is found: see `selective_risk`.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -209,11 +208,6 @@ def _standing(certificate: Certificate, alarmed: Callable[[str], bool]) -> Promi
             return Promise(why_not="the audit found more answers worse than was promised; certify again", broken=True, alarms=alarms)
         threshold = stricter
     return Promise(threshold, "", alpha=certificate.alpha, delta=certificate.delta, audit=audit, alarms=alarms)
-
-
-def score_name(model: Mapping[str, Any] | None) -> str:
-    """What a certificate calls the confidence that this model (see `confidence.fit`) gives: another fit has another name."""
-    return f"confidence {hashlib.sha256(_canonical(model).encode()).hexdigest()[:32]}" if model else "mean token probability"
 
 
 def tighten(certificate: Certificate, threshold: float) -> float | None:

@@ -6,8 +6,11 @@ Cryptography is imported only where a policy names certificates.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leanto.decision import Promise
 from leanto.ledger import Ledger
@@ -33,7 +36,7 @@ class Certified:
             return Promise(why_not="the policy names none")
         if cloud is None:
             return Promise(why_not="the cloud's model is not known yet")
-        from leanto.certificate import Certificates, score_name
+        from leanto.certificate import Certificates
 
         if self._held is None or self._held[0] != quality:
             folder = Path(policy.origin).parent
@@ -42,3 +45,11 @@ class Certified:
             self._held = (quality, Certificates(files, carried, quality.certificate_key))
         score = score_name(info.confidence.get(task))
         return self._held[1].promise(info.build_hash, cloud, task, now, score=score, alarmed=self._ledger.alarmed)
+
+
+def score_name(model: Mapping[str, Any] | None) -> str:
+    """What certificates and records call the confidence that this model (see `confidence.fit`) gives: another fit has another name."""
+    if not model:
+        return "mean token probability"
+    written = json.dumps(model, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"confidence {hashlib.sha256(written.encode()).hexdigest()[:32]}"

@@ -16,7 +16,7 @@ from typing import TypedDict, Unpack
 
 from leanto.auditor import Auditor
 from leanto.cascade import Cascade, CloudLeg
-from leanto.certified import Certified
+from leanto.certified import Certified, score_name
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
 from leanto.decision import Decision, Promise
@@ -124,6 +124,7 @@ class AsyncClient:
         self._auditor = Auditor(self._ledger, self._pay)
         self._prompts = PromptScore()
         self.edge = open_model(model, threads=threads, adapter=adapter)
+        self._scores = {task: score_name(self.edge.info.confidence.get(task)) for task in self.edge.info.tasks}
         self._recorders: list[Recorder] = [*recorders, *([DecisionLog(log)] if log else [])]
 
     async def ask(
@@ -237,7 +238,8 @@ class AsyncClient:
         score, cloud = self._prompts.of(policy, request.prompt), self._cloud is not None
         target = (info.tasks, info.context_length, cloud, info.fit)
         expected_ms = self._pace.expected_ms(request.task, request.max_tokens)
-        facts = Facts(request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud, expected_ms)
+        names = (self._prompts.name, self._scores.get(request.task))
+        facts = Facts(request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud, expected_ms, *names)
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
 
     def _promise(self, seen: Situation) -> Promise:

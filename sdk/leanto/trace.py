@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from leanto.decision import Decision
 from leanto.errors import OutputError
@@ -26,50 +28,87 @@ class Recorder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where a field of a Decision is told beside the log, which has all: under which header, after "leanto-", and which attribute of
+    OpenTelemetry; None is nowhere. `form` writes the header."""
+
+    field: str
+    header: str | None = None
+    attribute: str | None = None
+    form: Callable[[Any], str] = str
+
+
+VIEWS = (
+    View("request_id", "request-id", "gen_ai.response.id"),
+    View("policy_hash", "policy", "leanto.policy"),
+    View("edge_build", "edge-build", "leanto.edge_build"),
+    View("cloud_model", "cloud-model", "leanto.cloud_model"),
+    View("task", "task", "leanto.task"),
+    View("privacy", "privacy", "leanto.privacy"),
+    View("snapshot"),  # a device's state is nobody's business over the wire
+    View("checks"),  # events of the span; of the headers, the first veto
+    View("route", "route", "leanto.route", lambda route: str(route).replace("→", ">")),
+    View("labels", "label", "leanto.label", ", ".join),
+    View("facts"),  # of them, the tokens read
+    View("spent"),
+    View("confidence", "confidence", "leanto.confidence", "{:.4f}".format),
+    View("artifact_threshold"),
+    View("promise"),  # its threshold is a check
+    View("calibrated", "calibrated", "leanto.calibrated", lambda calibrated: "yes" if calibrated else "no"),
+    View("switches", "switches", "leanto.switches"),
+    View("local_tokens", "local-tokens", "leanto.local_tokens"),
+    View("cloud_tokens", "cloud-tokens", "leanto.cloud_tokens"),
+    View("wasted_tokens", "wasted-tokens", "leanto.wasted_tokens"),
+    View("usd", "usd", "leanto.usd", "{:.6f}".format),
+    View("bytes_sent", "bytes-sent", "leanto.bytes_sent"),
+    View("bytes_received", "bytes-received", "leanto.bytes_received"),
+    View("ttft_ms", "ttft-ms", "leanto.ttft_ms", "{:.1f}".format),
+    View("total_ms", "total-ms", "leanto.total_ms", "{:.1f}".format),
+    View("energy_j", "energy-j", "leanto.energy_j", "{:.3f}".format),
+    View("energy_source", "energy-source", "leanto.energy_source"),
+    View("wasted_j", "wasted-j", "leanto.wasted_j", "{:.3f}".format),
+    View("audited"),  # whoever asks need not know
+    View("decided_at"),  # the span's end
+    View("cloud_evidence", "cloud-evidence", "leanto.cloud_evidence"),
+)
+
+
 def headers(decision: Decision) -> dict[str, str]:
-    """The decision as HTTP headers, or gRPC metadata: lower-case names, printable ASCII values of at most 1 KiB."""
+    """The decision as HTTP headers: lower-case names, printable ASCII values of at most 1 KiB; what is not known is left out."""
     first = decision.first_veto
-    every = {
-        "request-id": decision.request_id,
-        "route": decision.route.replace("→", ">"),
-        "label": decision.label,
-        "first-veto": f"{first.stage}.{first.name}" if first else None,
-        "confidence": None if decision.confidence is None else f"{decision.confidence:.4f}",
-        "calibrated": "yes" if decision.calibrated else "no",
-        "policy": decision.policy_hash,
-        "edge-build": decision.edge_build,
-        "cloud-model": decision.cloud_model,
-        "privacy": decision.privacy,
-        "usd": f"{decision.usd:.6f}",
-        "bytes-sent": str(decision.bytes_sent),
-        "energy-j": None if decision.energy_j is None else f"{decision.energy_j:.3f}",
-        "total-ms": f"{decision.total_ms:.1f}",
-    }
-    return {f"leanto-{name}": _printable(value) for name, value in every.items() if value}
+    told = {f"leanto-{view.header}": view.form(value) for view, value in _told(decision) if view.header}
+    if first is not None:
+        told["leanto-first-veto"] = f"{first.stage}.{first.name}"
+    return {name: _printable(value) for name, value in told.items() if value}
+
+
+def metadata(decision: Decision) -> tuple[tuple[str, str], ...]:
+    """The same as gRPC metadata, for a server's initial or trailing one."""
+    return tuple(headers(decision).items())
 
 
 def attributes(decision: Decision) -> dict[str, str | int | float | bool]:
-    """The decision by OpenTelemetry's conventions for generative AI (1.38), and its own names under leanto."""
+    """The decision by OpenTelemetry's conventions for generative AI (1.38), and its own names under leanto. Never content."""
+    told = {view.attribute: ", ".join(value) if isinstance(value, tuple) else value for view, value in _told(decision) if view.attribute}
     every = {
         "gen_ai.operation.name": "text_completion",
         "gen_ai.provider.name": "leanto",
+        "gen_ai.request.model": "leanto",
         "gen_ai.output.type": "json" if decision.task == "call" else "text",
-        "gen_ai.response.id": decision.request_id,
         "gen_ai.response.model": decision.cloud_model if decision.route.endswith("cloud") else decision.edge_build,
         "gen_ai.usage.input_tokens": decision.facts.prompt_tokens if decision.facts else None,
         "gen_ai.usage.output_tokens": decision.local_tokens + decision.cloud_tokens - decision.wasted_tokens,
-        "leanto.route": decision.route,
-        "leanto.label": decision.label,
-        "leanto.privacy": decision.privacy,
-        "leanto.policy": decision.policy_hash,
-        "leanto.edge_build": decision.edge_build,
-        "leanto.confidence": decision.confidence,
-        "leanto.calibrated": decision.calibrated,
-        "leanto.wasted_tokens": decision.wasted_tokens,
-        "leanto.usd": decision.usd,
-        "leanto.energy_j": decision.energy_j,
     }
-    return {name: value for name, value in every.items() if value is not None}
+    return {**told, **{name: value for name, value in every.items() if value is not None}}
+
+
+def _told(decision: Decision) -> Iterator[tuple[View, Any]]:
+    """Every view with its value, where it has one."""
+    for view in VIEWS:
+        value = getattr(decision, view.field)
+        if value is not None:
+            yield view, value
 
 
 def _printable(text: str) -> str:

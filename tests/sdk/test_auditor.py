@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from asking import BETTER, CALL
 from fakes import FakeCloud, FakeEdge, FakeMeter, UntouchableCloud, call_tokens, chunks, fault
 from leanto import AsyncClient, CloudUnavailable, Decision, Policy
-from leanto.certificate import Certificate, Point, score_name, sign
+from leanto.certificate import Certificate, Point, sign
+from leanto.certified import score_name
 from leanto.cli import main
 from leanto.errors import OutputError, PolicyError
 from leanto.ledger import Ledger

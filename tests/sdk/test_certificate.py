@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanto.certificate import SKEW_S, Certificate, Point, from_points, iso_time, score_name, sign, tighten, usable, verify
+from leanto.certificate import SKEW_S, Certificate, Point, from_points, iso_time, sign, tighten, usable, verify
+from leanto.certified import score_name
 from leanto.errors import CertificateError
 from leanto.selective_risk import Certified
 

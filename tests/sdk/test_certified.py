@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import leanto_edge
 from leanto import Client, Decision
-from leanto.certificate import Certificate, Point, score_name, sign
-from leanto.certified import Certified
+from leanto.certificate import Certificate, Point, sign
+from leanto.certified import Certified, score_name
 from leanto.decision import Promise
 from leanto.errors import PolicyError
 from leanto.ledger import Ledger

@@ -13,6 +13,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
+from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 
 from leanto.otel import OpenTelemetry
 
@@ -54,3 +56,15 @@ def test_no_word_of_a_request_is_in_its_telemetry() -> None:
     told = "".join(span.to_json() for span in spans) + "".join(metric.to_json() for metric in metrics.values())
     assert "wake" not in told
     assert SECRET not in told
+
+
+def test_the_names_are_those_of_the_present_conventions() -> None:
+    (span,), metrics, _ = recorded("wake me up at six")
+    known = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI") and isinstance(value, str)}
+    old = {"gen_ai.system", "gen_ai.prompt", "gen_ai.completion", "gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens"}
+    used = {name for name in span.attributes if name.startswith("gen_ai.")}
+    assert used <= known - old
+    assert {name for name in metrics if name.startswith("gen_ai.")} <= {
+        value for value in vars(gen_ai_metrics).values() if isinstance(value, str)
+    }
+    assert span.name == f"{span.attributes['gen_ai.operation.name']} {span.attributes['gen_ai.request.model']}"

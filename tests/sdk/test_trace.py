@@ -3,14 +3,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from leanto import Client, Decision, Snapshot
-from leanto.decision import Check
-from leanto.trace import DecisionLog, headers
+from leanto.decision import Check, Facts, Spent
+from leanto.trace import VIEWS, DecisionLog, attributes, headers, metadata
 
 
 def decision() -> Decision:
@@ -75,3 +75,47 @@ def test_a_recorder_that_fails_costs_the_record_and_not_the_answer(caplog: pytes
         assert client.ask("wake me up at six").text
     assert "a decision was not recorded: RuntimeError" in caplog.text
     assert broken.closed
+
+
+FACTS = Facts("call", "personal", 8, ("call",), 256, cloud_configured=True)
+MEASURED = {
+    "confidence": 0.5,
+    "artifact_threshold": 0.5,
+    "ttft_ms": 1.0,
+    "energy_j": 0.5,
+    "energy_source": "rapl",
+    "wasted_j": 0.1,
+    "cloud_evidence": "tdx:00",
+}
+WHOLE = replace(decision(), cloud_model="large", facts=FACTS, spent=Spent(), **MEASURED)
+
+
+def test_every_field_of_a_decision_is_told_or_left_out_on_purpose() -> None:
+    assert [view.field for view in VIEWS] == [field.name for field in fields(Decision)]
+
+
+def test_every_view_of_a_field_follows_its_value() -> None:
+    told, counted = headers(WHOLE), attributes(WHOLE)
+    for view in VIEWS:
+        if view.header:
+            assert told[f"leanto-{view.header}"] == view.form(getattr(WHOLE, view.field))
+        if view.attribute:
+            assert view.attribute in counted
+    assert set(WHOLE.to_dict()) == {field.name for field in fields(Decision)} | {"label"}
+
+
+def test_grpc_metadata_is_the_headers() -> None:
+    assert dict(metadata(WHOLE)) == headers(WHOLE)
+    for name, _ in metadata(WHOLE):
+        assert not name.startswith("grpc-")
+        assert not name.endswith("-bin")
+
+
+def test_what_is_not_known_is_in_no_view() -> None:
+    assert "leanto-cloud-model" not in headers(decision())
+    assert "leanto.energy_j" not in attributes(decision())
+
+
+def test_an_attribute_is_never_content() -> None:
+    content = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.prompt", "gen_ai.completion")
+    assert not set(content) & set(attributes(WHOLE))

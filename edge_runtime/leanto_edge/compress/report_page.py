@@ -9,40 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from leanto_edge.page import cards, document
+
 Matrix = Mapping[str, Any]
 
 _CELL, _HEIGHT, _LABEL = 46, 26, 128  # pixels
 _STYLE = """
-:root { color-scheme: light dark; }
-:root { --ink: #1c2430; --soft: #5d6878; --paper: #ffffff; --line: #dfe4ea; --tint: 20, 92, 158; --warn: #a3320b; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8ecf1; --soft: #9aa6b5; --paper: #12161c; --line: #2b333d; --tint: 94, 170, 240; --warn: #ff9466; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
-body { margin: 2.5rem auto; max-width: 62rem; padding: 0 1.2rem; }
-h1 { font-size: 1.7rem; margin: 0; }
-h2 { font-size: 1.1rem; margin: 2.4rem 0 .3rem; }
-p { color: var(--soft); margin: .2rem 0 .8rem; }
-p.warn { color: var(--warn); border: 1px solid; padding: .6rem .9rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .7rem 2rem; margin: 1.6rem 0; }
-dl div { border-top: 2px solid var(--line); padding: .5rem 0 0; }
-dt, dd small { color: var(--soft); font-size: .8rem; }
-dd { margin: 0; font-size: 1.25rem; }
-dd small { display: block; }
-dd, table { font-variant-numeric: tabular-nums; }
-figure { margin: 0; overflow-x: auto; }
 .maps { display: flex; flex-wrap: wrap; column-gap: 3rem; }
 .maps section { min-width: 0; max-width: 100%; }
 .maps p { max-width: 26rem; }
-svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-svg text.axis { fill: var(--soft); }
-table { border-collapse: collapse; width: 100%; font-size: .85rem; }
-td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
 tr > :nth-child(-n+2) { text-align: left; }
-th { color: var(--soft); font-weight: 500; }
-thead th { position: sticky; top: 0; background: var(--paper); }
-tbody th { color: var(--ink); font-weight: 400; }
-@media print { rect { print-color-adjust: exact; } }
 """
 
 
@@ -56,9 +32,7 @@ def page(report: Mapping[str, Any]) -> str:
         _figures(report),
     ]
     parts += ['<div class="maps">', *_maps(matrices), "</div>", _table(matrices)]
-    body = "\n".join(part for part in parts if part)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name} · leanto</title><style>{_STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+    return document(report["name"], parts, _STYLE)
 
 
 def _maps(matrices: Sequence[Matrix]) -> Iterator[str]:
@@ -83,7 +57,7 @@ def _figures(report: Mapping[str, Any]) -> str:
     quality, (low, high) = report["quality"], report["quality"]["perplexity_interval"]
     before, after = quality["perplexity_before"], quality["perplexity_after"]
     untuned = f"{report['untuned']['kl_mean']:.4f} before recovery" if report["untuned"] else "nats per token, mean"
-    cards = [
+    rows = [
         ("Stored", f"{report['stored_bytes']:,} B", f"{report['parameters']:,} parameters"),
         ("Bits per weight", f"{report['bits_per_weight']:.2f}", "whole weight file, everything counted"),
         ("KL from the teacher", f"{quality['kl_mean']:.4f}", f"{untuned}; 99th percentile {quality['kl_p99']:.3f}"),
@@ -91,7 +65,7 @@ def _figures(report: Mapping[str, Any]) -> str:
         ("Perplexity", f"{after:,.3f}", f"95 %: {low:,.3f} to {high:,.3f}"),
         ("Perplexity of the teacher", f"{before:,.3f}", f"{100 * (after / before - 1):+.2f} %"),
     ]
-    return "<dl>" + "".join(f"<div><dt>{dt}</dt><dd>{dd}<small>{small}</small></dd></div>" for dt, dd, small in cards) + "</dl>"
+    return cards(rows)
 
 
 def _map(title: str, about: str, matrices: Sequence[Matrix], text: Callable[[Matrix], str], depth: Callable[[Matrix], float]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from leanto.agreement import same
+from leanto.cli.options import add_report
 from leanto.cli.output import check_new, write_new
 from leanto.errors import CertificateError, ModelError, OutputError
 from leanto.jsonl import read_rows
@@ -36,6 +37,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of that third (default: 0)")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
+    add_report(parser)
     parser.set_defaults(run=run)
 
 
@@ -65,6 +67,10 @@ def run(options: argparse.Namespace) -> int:
     if options.certify:
         pairs = [{"score": predict_in_stream(model, tokens), "worse": not right, "task": options.task} for tokens, right in found[learnt:]]
         write_new(options.certify, "".join(json.dumps(pair) + "\n" for pair in pairs))
+    if options.report:
+        from leanto.report import calibration_page, held_out, write
+
+        write(calibration_page(engine.info.name, held_out(found), model["threshold"]), options.report)
     if options.write:
         _annotate(options.model, {**engine.info.confidence, options.task: model})
     print(json.dumps({options.task: model}) if options.json else describe(model, found, options))

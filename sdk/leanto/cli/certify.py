@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leanto.certified import score_name
 from leanto.cli.output import check_new, write_new
 from leanto.errors import CertificateError, ModelError
 from leanto.jsonl import read_rows
@@ -145,7 +146,7 @@ def _write(options: argparse.Namespace, found: list[Certified], key: Ed25519Priv
         task=options.task,
         build=info.build_hash,
         cloud_model=options.cloud_model,
-        score=options.score or certificate.score_name(info.confidence.get(options.task)),
+        score=options.score or score_name(info.confidence.get(options.task)),
         issued_at=now,
         expires_at=now + 86400 * options.days,
     )

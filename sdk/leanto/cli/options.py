@@ -44,6 +44,12 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--privacy", metavar="CLASS", help="privacy class of the policy")
 
 
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """--report."""
+    about = "draw it: as one page into FILE.html, or into a folder with each chart as SVG (and PNG, with leanto[plots])"
+    parser.add_argument("--report", metavar="PATH", help=about)
+
+
 def open_client(options: argparse.Namespace) -> Client:
     """The client that the options describe."""
     return Client(policy=read_policy(options), model=options.model, adapter=options.adapter, simulate=options.simulate, log=options.log)

@@ -7,15 +7,19 @@ import base64
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from leanto.cli.options import add_policy, read_policy
+from leanto.cli.certify import read_pairs
+from leanto.cli.options import add_policy, add_report, read_policy
+from leanto.clock import Clock
 from leanto.errors import PolicyError
 from leanto.policy import load_policy
 from leanto.policy.claims import read_claim
+from leanto.policy.logged import read_log
 from leanto.policy.overrides import from_arguments, from_environment
-from leanto.policy.replay import read_log, replay
+from leanto.policy.replay import replay
 from leanto.policy.schema import default_text, origins
 from leanto.policy.source import sign_policy
 
@@ -46,6 +50,8 @@ def add(commands: Any) -> None:
         help='exit with code 1 unless, say, "p95_ms <= 1.1x" of before, or "risk_high < 0.05"',
     )
     again.add_argument("--json", action="store_true", help="print one JSON object")
+    again.add_argument("--pairs", metavar="FILE", help="answers with known outcomes, as for `leanto certify`, for the report's curves")
+    add_report(again)
     again.set_defaults(run=run_replay)
     sign = actions.add_parser("sign", help="write FILE.sig, and say which key checks it")
     sign.add_argument("file", metavar="FILE")
@@ -110,17 +116,25 @@ def run_replay(options: argparse.Namespace) -> int:
     """Both columns, and every claim that does not hold."""
     log, skipped = read_log(options.log)
     claims = [read_claim(text) for text in options.require]
-    found = replay(log, load_policy(options.policy), skipped=skipped)
+    policy = load_policy(options.policy)
+    found = replay(log, policy, skipped=skipped, now=Clock().wall())
     before, after = found.before.to_dict(), found.after.to_dict()
     broken = [claim.text for claim in claims if not claim.holds(before, after)]
+    if options.report:
+        from leanto.report import replay_page, write
+
+        task = Counter(line.facts.task for line in log).most_common(1)[0][0]
+        pairs = read_pairs(options.pairs, task) if options.pairs else None
+        write(replay_page(log, found, policy, pairs), options.report)
     if options.json:
-        print(json.dumps({"before": before, "after": after, "moved": found.moved, "skipped": found.skipped, "broken": broken}, indent=1))
+        counts = {"moved": found.moved, "skipped": found.skipped, "unreplayable": found.unreplayable}
+        print(json.dumps({"before": before, "after": after, **counts, "broken": broken}, indent=1))
     else:
         for name in before:
             print(f"{name:<13}{_figure(before[name]):>12}{_figure(after[name]):>12}")
-        print(
-            f"{found.moved} requests would go elsewhere; the costs of {found.after.estimated} are estimates; {found.skipped} lines skipped"
-        )
+        print(f"{found.moved} requests would go elsewhere; {found.after.estimated} costs are estimates; {found.skipped} lines skipped")
+        for reason, count in found.unreplayable.items():
+            print(f"{count} requests cannot be replayed, and are in neither column: {reason}")
     for text in broken:
         print(f"leanto: does not hold: {text}", file=sys.stderr)
     return 1 if broken else 0

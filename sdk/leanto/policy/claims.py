@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 from leanto.errors import UserError
-from leanto.policy.replay import Figures
+from leanto.policy.figures import Figures
 
 NAMES = tuple(field.name for field in fields(Figures))
 _SIGNS: Mapping[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}

@@ -1,199 +1,166 @@
 """Another policy on yesterday's log: where each request would have gone, and what that would have cost. Spends no token.
 
-What the log measured is taken as it is; a leg that a request did not take costs what others' did, by task, and is counted as estimated.
+What the log does not hold is tried both ways. Where that makes a difference the request cannot be replayed: it is counted with the
+reason, and left out of both columns. A leg that a request did not take costs what it took others of the same task.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
-import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from leanto.decision import Facts, Promise, Spent
+from leanto.decision import Promise
 from leanto.errors import UserError
-from leanto.ledger import Spending
-from leanto.policy.decide import decide, judge_answer, judge_certificate, judge_stream
-from leanto.policy.schema import Policy
-from leanto.policy.verdict import CLOUD, LOCAL
-from leanto.signals import Snapshot
+from leanto.policy.decide import decide, judge_answer, judge_certificate, judge_stream, judge_structure
+from leanto.policy.figures import Costs, Figures, summed
+from leanto.policy.logged import Logged
+from leanto.policy.schema import ARTIFACT, Policy
+from leanto.policy.verdict import CLOUD, LOCAL, Verdict
+from leanto.prompt_score import router_name
 
-Z95 = 1.959964
+if TYPE_CHECKING:
+    from leanto.certificate import Certificates
 
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """What a replay needs of one line of a decision log. `lowest` is the worst windowed mean logprob, of `window` tokens."""
-
-    route: str
-    facts: Facts
-    spent: Spent
-    snapshot: Snapshot
-    confidence: float | None
-    calibrated: bool
-    artifact_threshold: float | None
-    promise: Promise | None
-    lowest: float | None
-    window: int | None
-    total_ms: float
-    energy_j: float | None
-    usd: float
-    bytes_sent: int
+_BOTH = {"prompt_score": (0.0, 1.0), "lowest": (-math.inf, 0.0), "valid_call": (True, False), "confidence": (0.0, 1.0)}
+_MISSING = {
+    "prompt_score": "the policy's router did not score the prompt",
+    "lowest": "the stream was not watched with this window",
+    "valid_call": "the edge's answer was not finished",
+    "confidence": "the edge's answer was not finished",
+    "promise": "the log does not say what was certified",
+}
+_ANY_PROMISE = (Promise(), Promise(0.0, ""), Promise(math.inf, ""))
+Known = Mapping[str, tuple[Any, ...]]  # by name, every value that is possible: one, if it is known
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Of all requests of a log under one policy. `risk` is the chance that an answer kept on the edge is wrong, by its calibrated
-    confidence, with a 95 % interval; None where nothing calibrated was kept.
-    """
-
-    requests: int
-    local_share: float
-    p50_ms: float
-    p95_ms: float
-    joules: float
-    usd: float
-    bytes_sent: int
-    risk: float | None
-    risk_low: float | None
-    risk_high: float | None
-    unanswered: int
-    estimated: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+class Unreplayable(Exception):
+    """The log does not hold what this policy asks about a request; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The log as it was, and as it would have been. `skipped`: lines that do not say enough. `moved`: requests whose route changes."""
+    """The log as it was, and as it would have been, without the requests that cannot be replayed: `unreplayable` counts these by
+    reason. `routes` are those after, in the order of the log, None for these. `skipped`: lines that are no decision; `moved`: requests
+    whose route changes."""
 
     before: Figures
     after: Figures
     moved: int
     skipped: int
+    unreplayable: Mapping[str, int]
+    routes: tuple[str | None, ...]
 
 
-def read_log(path: str | Path) -> tuple[list[Logged], int]:
-    """The decisions in a JSONL log, and how many lines were not one. Raises UserError if it cannot be read."""
-    found: list[Logged] = []
-    skipped = 0
-    try:
-        with Path(path).open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    found.append(_logged(json.loads(line)))
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    skipped += 1
-    except OSError as error:
-        raise UserError(f"{path}: the log cannot be read: {error.strerror or error}") from None
-    return found, skipped
-
-
-def replay(log: Sequence[Logged], policy: Policy, *, skipped: int = 0) -> Replay:
-    """Every request of the log under `policy`. Raises UserError for an empty log."""
+def replay(log: Sequence[Logged], policy: Policy, *, skipped: int = 0, now: float = 0.0) -> Replay:
+    """Every request of the log under `policy`; certificates must hold at `now`. Raises UserError where nothing can be replayed."""
     if not log:
         raise UserError("the log holds no decision that could be replayed; a client writes one with log=FILE")
-    costs = _Costs(log)
-    routes = [route_under(policy, line) for line in log]
-    before = _figures([_case(line, line.route, costs) for line in log])
-    after = _figures([_case(line, route, costs) for line, route in zip(log, routes, strict=True)])
-    return Replay(before, after, sum(line.route != route for line, route in zip(log, routes, strict=True)), skipped)
+    replayer, reasons = Replayer(policy, now), Counter[str]()
+    routes: list[str | None] = []
+    for line in log:
+        try:
+            routes.append(replayer.route(line))
+        except Unreplayable as missing:
+            routes.append(None)
+            reasons[str(missing)] += 1
+    done = [(line, route) for line, route in zip(log, routes, strict=True) if route is not None]
+    if not done:
+        why = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
+        raise UserError(f"no decision of the log can be replayed under this policy: {why}")
+    costs, missed = Costs(log), sum(reasons.values())
+    before = summed([costs.case(line, line.route) for line, _ in done])
+    after = summed([costs.case(line, route) for line, route in done], unreplayable=missed)
+    return Replay(before, after, sum(line.route != route for line, route in done), skipped, dict(reasons), tuple(routes))
 
 
-def route_under(policy: Policy, line: Logged) -> str:
-    """Where the request would have gone: "local", "cloud", "local→cloud" or "none". Evidence that the log lacks is taken as good."""
-    verdict = decide(policy, line.facts, line.snapshot, line.spent)
-    if verdict.start != LOCAL:
-        return verdict.start or "none"
-    if line.lowest is not None and line.window == policy.handoff.window:
-        verdict = judge_stream(policy, verdict, line.lowest)
-    if verdict.start == LOCAL and line.confidence is not None:
-        promise = line.promise if line.promise and policy.quality.certificates else Promise()
-        verdict = judge_answer(policy, verdict, line.facts.task, line.confidence, line.artifact_threshold, promise)
-        verdict = judge_certificate(policy, verdict, line.confidence, promise)
-    if verdict.start == LOCAL or policy.handoff.max_switches == 0:
-        return LOCAL
-    return f"{LOCAL}→{CLOUD}" if verdict.start == CLOUD else "none"
+class Replayer:
+    """One policy with its router and certificates, read once; `now` is when the certificates must hold (seconds since the epoch)."""
 
+    def __init__(self, policy: Policy, now: float = 0.0) -> None:
+        self._policy = policy
+        self._now = now
+        folder = Path(policy.origin).parent
+        self._router = router_name(folder / policy.quality.router) if policy.quality.router else None
+        self._certificates: Certificates | None = None
+        files = [folder / file for file in policy.quality.certificates if file != ARTIFACT]
+        if files:
+            from leanto.certificate import Certificates
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    route: str
-    ms: float
-    joules: float
-    usd: float
-    bytes_sent: float
-    doubt: float | None
-    estimated: bool
+            self._certificates = Certificates(files, (), policy.quality.certificate_key)
 
+    def route(self, line: Logged) -> str:
+        """Where the request would have gone: "local", "cloud", "local→cloud" or "none". Raises Unreplayable."""
+        known = self._known(line)
+        routes = self._possible(line, known)
+        if len(routes) == 1:
+            return routes.pop()
+        if LOCAL not in line.route and not line.local_tokens:
+            raise Unreplayable("the edge did not try it")
+        open_ = [name for name, values in known.items() if len(values) > 1]
+        decisive = [name for name in open_ if self._possible(line, {**known, name: known[name][:1]}) != routes]
+        raise Unreplayable(_MISSING[(decisive or open_)[0]])
 
-class _Costs:
-    """Medians of what a leg took, by task, from requests that took that one alone."""
+    def _possible(self, line: Logged, known: Known) -> set[str]:
+        return {self._through(line, dict(zip(known, values, strict=True))) for values in itertools.product(*known.values())}
 
-    def __init__(self, log: Sequence[Logged]) -> None:
-        self._found: dict[tuple[str, str], tuple[float, float, float, float]] = {}
-        for task in {line.facts.task for line in log}:
-            for leg in (LOCAL, CLOUD):
-                alone = [line for line in log if line.route == leg and line.facts.task == task]
-                self._found[task, leg] = (
-                    _median(line.total_ms for line in alone),
-                    _median(line.energy_j for line in alone if line.energy_j is not None),
-                    _median(line.usd for line in alone),
-                    _median(line.bytes_sent for line in alone),
-                )
+    def _known(self, line: Logged) -> Known:
+        """What the log says, and both ends of what it does not."""
+        known: dict[str, tuple[Any, ...]] = dict(_BOTH)
+        if self._policy.quality.router is None or self._router is None or self._router == line.facts.router:
+            known["prompt_score"] = (line.facts.prompt_score if self._router else None,)
+        window, finished = self._policy.handoff.window, line.confidence is not None or line.valid_call is False
+        if line.lowest is not None and line.window == window:
+            known["lowest"] = (line.lowest,) if finished else (line.lowest, -math.inf)
+        elif finished and line.local_tokens < window:
+            known["lowest"] = (None,)
+        if line.valid_call is not None or line.confidence is not None:
+            known["valid_call"] = (line.valid_call is not False,)
+        if line.confidence is not None:
+            known["confidence"] = (line.confidence,)
+        return known | {"promise": self._promised(line)}
 
-    def of(self, task: str, legs: Iterable[str]) -> tuple[float, ...]:
-        return tuple(math.fsum(column) for column in zip((0.0,) * 4, *(self._found[task, leg] for leg in legs), strict=True))
+    def _promised(self, line: Logged) -> tuple[Promise, ...]:
+        """What the certificates say; those that a model carries are not in the log, but what they said is."""
+        named = self._policy.quality.certificates
+        if not named:
+            return (Promise(why_not="the policy names none"),)
+        cloud = line.cloud_model or (self._policy.cloud.model if self._policy.cloud else None)
+        if set(named) == {ARTIFACT}:
+            return _ANY_PROMISE if line.promise is None else (line.promise,)
+        if ARTIFACT in named or self._certificates is None or line.facts.score is None or cloud is None:
+            return _ANY_PROMISE
+        score = line.facts.score
+        return (self._certificates.promise(line.edge_build, cloud, line.facts.task, self._now, score=score, alarmed=lambda _: False),)
 
+    def _through(self, line: Logged, known: Mapping[str, Any]) -> str:
+        """The stages, as a client goes through them; what broke in a leg would have broken again."""
+        policy = self._policy
+        facts = replace(line.facts, prompt_score=known["prompt_score"])
+        verdict = decide(policy, facts, line.snapshot, line.spent)
+        route = verdict.start or "none"
+        if route == LOCAL and line.edge_failed:
+            route = line.route if CLOUD in verdict.allowed and policy.handoff.max_switches else "none"
+        elif route == LOCAL and policy.handoff.max_switches:
+            start = self._judged(line, verdict, known).start
+            route = f"{LOCAL}→{CLOUD}" if start == CLOUD else start or "none"
+        if CLOUD in route and line.cloud_failed:
+            best_effort = LOCAL in verdict.constrained and policy.offline.mode == "local_best_effort"
+            return line.route if best_effort and LOCAL in line.route else "none"
+        return route
 
-def _case(line: Logged, route: str, costs: _Costs) -> _Case:
-    kept = route == LOCAL and line.calibrated and line.confidence is not None
-    doubt = 1.0 - line.confidence if kept and line.confidence is not None else None
-    if route == line.route:
-        return _Case(route, line.total_ms, line.energy_j or 0.0, line.usd, line.bytes_sent, doubt, False)
-    legs = [leg for leg in route.split("→") if leg != "none"]
-    ms, joules, usd, bytes_sent = costs.of(line.facts.task, legs)
-    return _Case(route, ms, joules, usd, bytes_sent, doubt, True)
-
-
-def _figures(cases: Sequence[_Case]) -> Figures:
-    doubts = [case.doubt for case in cases if case.doubt is not None]
-    risk = statistics.fmean(doubts) if doubts else None
-    spread = Z95 * statistics.stdev(doubts) / math.sqrt(len(doubts)) if len(doubts) > 1 else 1.0
-    times = sorted(case.ms for case in cases)
-    return Figures(
-        requests=len(cases),
-        local_share=sum(case.route == LOCAL for case in cases) / len(cases),
-        p50_ms=times[(len(times) - 1) // 2],
-        p95_ms=times[math.ceil(0.95 * len(times)) - 1],
-        joules=math.fsum(case.joules for case in cases),
-        usd=math.fsum(case.usd for case in cases),
-        bytes_sent=round(math.fsum(case.bytes_sent for case in cases)),
-        risk=risk,
-        risk_low=None if risk is None else max(0.0, risk - spread),
-        risk_high=None if risk is None else min(1.0, risk + spread),
-        unanswered=sum(case.route == "none" for case in cases),
-        estimated=sum(case.estimated for case in cases),
-    )
-
-
-def _median(values: Iterable[float]) -> float:
-    found = list(values)
-    return statistics.median(found) if found else 0.0
-
-
-def _logged(record: dict[str, Any]) -> Logged:
-    facts = dict(record["facts"], edge_tasks=tuple(record["facts"]["edge_tasks"]))
-    spent = Spent(record["spent"]["bytes_sent"], Spending(**record["spent"]["last_day"]))
-    stream = [check for check in record["checks"] if check["stage"] == "stream" and check["name"].startswith("mean_logprob_")]
-    watched = next((check for check in reversed(stream) if check["value"] is not None), None)
-    plain = {field.name: record[field.name] for field in fields(Logged) if field.name in record}
-    plain |= {"promise": Promise(**record["promise"]) if record.get("promise") else None}
-    plain |= {"facts": Facts(**facts), "spent": spent, "snapshot": Snapshot(**record["snapshot"])}
-    plain |= {"lowest": watched and float(watched["value"]), "window": watched and int(watched["name"].rpartition("_")[2])}
-    return Logged(**plain)
+    def _judged(self, line: Logged, verdict: Verdict, known: Mapping[str, Any]) -> Verdict:
+        """Stages 4 to 6, each only if the edge is still to answer."""
+        policy, task = self._policy, line.facts.task
+        if CLOUD in verdict.allowed and known["lowest"] is not None:
+            verdict = judge_stream(policy, verdict, known["lowest"])
+        if verdict.start == LOCAL and task == "call":
+            verdict = judge_structure(policy, verdict, known["valid_call"])
+        if verdict.start == LOCAL:
+            verdict = judge_answer(policy, verdict, task, known["confidence"], line.artifact_threshold, known["promise"])
+            verdict = judge_certificate(policy, verdict, known["confidence"], known["promise"])
+        return verdict

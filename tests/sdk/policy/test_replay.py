@@ -1,21 +1,29 @@
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
 from leanto import Client, Decision, Policy, Snapshot, parse_policy
+from leanto.certificate import Certificate, Point, sign
 from leanto.cli import main
 from leanto.decision import Promise
 from leanto.errors import UserError
-from leanto.policy import Facts, Spent, decide, judge_answer
+from leanto.policy import Facts, Spent, decide, judge_answer, load_policy
 from leanto.policy.claims import read_claim
-from leanto.policy.replay import Logged, read_log, replay, route_under
+from leanto.policy.figures import mean_bounds
+from leanto.policy.logged import Logged, read_log
+from leanto.policy.replay import Replayer, Unreplayable, replay
+from leanto.prompt_score import router_name
 
 FACTS = Facts("call", "personal", 8, ("call", "text"), 256, cloud_configured=True)
 FINE = Snapshot(80.0, True, 0.2, 10**9, 40.0, "up")
@@ -30,7 +38,16 @@ def line(route: str = "local", confidence: float | None = 0.9, **more: Any) -> L
     return Logged(route=route, confidence=confidence, **{**values, **more})
 
 
-LOG = [line(), line(confidence=0.6), line("cloud", None, total_ms=100.0, usd=0.01, bytes_sent=500, energy_j=0.1)]
+CLOUDY = Snapshot(5.0, False, 0.2, 10**9, 40.0, "up")
+LOG = [
+    line(),
+    line(confidence=0.6),
+    line("cloud", None, snapshot=CLOUDY, total_ms=100.0, usd=0.01, bytes_sent=500, energy_j=0.1, window=None),
+]
+
+
+def route_under(policy: Policy, entry: Logged) -> str:
+    return Replayer(policy).route(entry)
 
 
 def threshold(value: float) -> Policy:
@@ -47,11 +64,86 @@ def test_a_log_under_a_policy_like_its_own_costs_what_it_cost() -> None:
 
 def test_a_stricter_threshold_leans_and_pays() -> None:
     found = replay(LOG, threshold(0.7)).after
-    assert found.local_share == pytest.approx(2 / 3)  # the one that had gone to the cloud starts on the edge, and nothing says it is bad
+    assert found.local_share == pytest.approx(1 / 3)
     assert found.p95_ms == 110.0
-    assert found.usd == pytest.approx(0.01)
+    assert found.usd == pytest.approx(0.02)
     assert found.risk == pytest.approx(0.1)
-    assert found.estimated == 2
+    assert (found.estimated, found.unreplayable) == (1, 0)
+
+
+def test_a_request_that_the_edge_never_tried_is_counted_and_not_guessed() -> None:
+    found = replay(LOG, parse_policy("version = 1\n[budgets]\nbattery_floor_percent = 1\n"))
+    assert found.routes == ("local", "local", None)
+    assert found.after.requests == found.before.requests == 2
+    assert found.after.unreplayable == 1
+    assert list(found.unreplayable.values()) == [1]
+
+
+def test_nothing_is_missing_where_it_makes_no_difference() -> None:
+    alone = [replace(LOG[2], facts=replace(FACTS, cloud_configured=False))]
+    assert replay(alone, parse_policy("version = 1\n[budgets]\nbattery_floor_percent = 1\n")).routes == ("local",)
+
+
+def test_a_log_of_which_nothing_can_be_replayed_says_why() -> None:
+    with pytest.raises(UserError, match="1 × the edge did not try it"):
+        replay(LOG[2:], parse_policy("version = 1\n[budgets]\nbattery_floor_percent = 1\n"))
+
+
+def test_a_leg_that_nobody_took_has_no_price() -> None:
+    found = replay(LOG[:2], threshold(0.7)).after
+    assert (found.p95_ms, found.usd, found.unpriced) == (None, None, 1)
+
+
+def test_energy_that_was_not_metered_is_not_nothing() -> None:
+    assert replay([line(energy_j=None)], Policy()).after.joules is None
+
+
+def test_a_cloud_that_failed_would_have_failed_again() -> None:
+    entry = line(confidence=0.2, cloud_failed=True)
+    assert route_under(Policy(), entry) == "local"
+    assert route_under(parse_policy('version = 1\n[offline]\nmode = "fail"\n'), entry) == "none"
+
+
+def test_a_router_is_replayed_where_it_scored_the_prompt(tmp_path: Path) -> None:
+    (tmp_path / "router").write_bytes(b"one")
+    (tmp_path / "p.toml").write_text('version = 1\n[quality]\nrouter = "router"\nrouter_floor = 0.5\n')
+    policy = load_policy(tmp_path / "p.toml")
+    scored = replace(FACTS, prompt_score=0.1, router=router_name(tmp_path / "router"))
+    assert route_under(policy, line(facts=scored)) == "cloud"
+    assert route_under(policy, line(facts=replace(scored, prompt_score=0.9))) == "local"
+    with pytest.raises(Unreplayable, match="router did not score"):
+        route_under(policy, line(facts=replace(scored, router="another")))
+
+
+def test_a_certificate_is_asked_for_this_build_confidence_and_cloud(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    one = Certificate("call", "build", "large", "s", 0.05, 1000, (Point(0.05, 0.95, 0.5, 0.04),), 0.0, 100.0)
+    (tmp_path / "c").write_text(sign(one, key))
+    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
+    (tmp_path / "p.toml").write_text(f'version = 1\n[quality]\ncertificates = ["c"]\ncertificate_key = "{public}"\nuncertified = "cloud"\n')
+    policy = load_policy(tmp_path / "p.toml")
+    named = line(facts=replace(FACTS, score="s"), edge_build="build", cloud_model="large")
+    assert Replayer(policy, now=50.0).route(replace(named, confidence=0.97)) == "local"
+    assert Replayer(policy, now=50.0).route(named) == "local→cloud"
+    assert Replayer(policy, now=200.0).route(replace(named, confidence=0.97)) == "local→cloud"  # it has expired
+    with pytest.raises(Unreplayable, match="what was certified"):
+        Replayer(policy, now=50.0).route(replace(named, confidence=0.97, facts=FACTS))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0, 1), st.integers(1, 10_000))
+def test_the_interval_of_the_risk_holds_the_mean_and_narrows(mean: float, n: int) -> None:
+    low, high = mean_bounds(mean, n)
+    assert 0 <= low <= mean <= high <= 1
+    wider = mean_bounds(mean, max(1, n // 2))
+    assert wider[0] <= low + 1e-12
+    assert wider[1] >= high - 1e-12
+
+
+def test_the_interval_of_the_risk_covers_the_truth() -> None:
+    draws = np.random.default_rng(0).random((2000, 40)) < 0.1
+    missed = [not low <= 0.1 <= high for low, high in (mean_bounds(float(mean), 40) for mean in draws.mean(1))]
+    assert np.mean(missed) <= 0.05
 
 
 def test_a_policy_that_leaves_nothing_is_seen() -> None:
@@ -65,7 +157,9 @@ def test_a_policy_that_leaves_nothing_is_seen() -> None:
 def test_evidence_of_the_stream_counts_only_for_its_own_window() -> None:
     doubtful = line(lowest=-3.0, window=16)
     assert route_under(Policy(), doubtful) == "local→cloud"
-    assert route_under(parse_policy("version = 1\n[handoff]\nwindow = 8\n"), doubtful) == "local"
+    assert route_under(parse_policy("version = 1\n[handoff]\nwindow = 8\n"), doubtful) == "local"  # shorter than a window of eight
+    with pytest.raises(Unreplayable, match="this window"):
+        route_under(parse_policy("version = 1\n[handoff]\nwindow = 8\n"), replace(doubtful, local_tokens=20))
 
 
 @settings(max_examples=150, deadline=None)

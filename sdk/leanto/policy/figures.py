@@ -1,0 +1,150 @@
+"""What requests took and cost, summed over a log: times, energy, money, bytes, and the risk of what was kept on the edge.
+
+Knows nothing of policies: it is told which route each request took. What nobody measured is None, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from leanto.policy.logged import Logged
+from leanto.policy.verdict import CLOUD, LOCAL
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of all replayed requests of a log under one policy. `risk` is the chance that an answer kept on the edge is wrong, by its
+    calibrated confidence, with an interval that holds at 95 % for any number of answers; None where nothing calibrated was kept.
+
+    `estimated` requests took another route than the log saw; of these, `unpriced` took a leg that no request of the task took alone,
+    which leaves times and costs unknown. `joules` is None where a request was not metered. `unreplayable` requests are in no figure.
+    """
+
+    requests: int
+    local_share: float
+    p50_ms: float | None
+    p95_ms: float | None
+    joules: float | None
+    usd: float | None
+    bytes_sent: int | None
+    risk: float | None
+    risk_low: float | None
+    risk_high: float | None
+    unanswered: int
+    estimated: int
+    unpriced: int = 0
+    unreplayable: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request on one route. `doubt` is 1 − confidence of a calibrated answer that was kept on the edge."""
+
+    route: str
+    ms: float | None
+    joules: float | None
+    usd: float | None
+    bytes_sent: float | None
+    doubt: float | None
+    estimated: bool
+
+
+class Costs:
+    """Medians of what a leg took, by task, from requests that took that one alone."""
+
+    def __init__(self, log: Sequence[Logged]) -> None:
+        self._alone: dict[tuple[str, str], list[Logged]] = {}
+        for line in log:
+            if line.route in (LOCAL, CLOUD):
+                self._alone.setdefault((line.facts.task, line.route), []).append(line)
+
+    def case(self, line: Logged, route: str) -> Case:
+        """The request of `line` on `route`: as measured where it took that, else the sum of what its legs took others."""
+        kept = route == LOCAL and line.calibrated and line.confidence is not None
+        doubt = 1.0 - line.confidence if kept and line.confidence is not None else None
+        if route == line.route:
+            return Case(route, line.total_ms, line.energy_j, line.usd, line.bytes_sent, doubt, False)
+        legs = [(line.facts.task, leg) for leg in route.split("→") if leg != "none"]
+        ms = self._sum(legs, lambda one: one.total_ms)
+        joules = self._sum(legs, lambda one: one.energy_j)
+        usd = self._sum(legs, lambda one: one.usd)
+        return Case(route, ms, joules, usd, self._sum(legs, lambda one: one.bytes_sent), doubt, True)
+
+    def _sum(self, legs: Iterable[tuple[str, str]], of: Callable[[Logged], float | None]) -> float | None:
+        found = []
+        for leg in legs:
+            known = [value for line in self._alone.get(leg, ()) if (value := of(line)) is not None]
+            if not known:
+                return None
+            found.append(statistics.median(known))
+        return math.fsum(found)
+
+
+def summed(cases: Sequence[Case], *, unreplayable: int = 0) -> Figures:
+    """The figures of all cases, at least one."""
+    doubts = [case.doubt for case in cases if case.doubt is not None]
+    risk = statistics.fmean(doubts) if doubts else None
+    low, high = (None, None) if risk is None else mean_bounds(risk, len(doubts))
+    times = sorted(ms for case in cases if (ms := case.ms) is not None)
+    unpriced = len(cases) - len(times)
+    sent = _total(case.bytes_sent for case in cases)
+    return Figures(
+        requests=len(cases),
+        local_share=sum(case.route == LOCAL for case in cases) / len(cases),
+        p50_ms=None if unpriced else times[(len(times) - 1) // 2],
+        p95_ms=None if unpriced else times[math.ceil(0.95 * len(times)) - 1],
+        joules=_total(case.joules for case in cases),
+        usd=_total(case.usd for case in cases),
+        bytes_sent=None if sent is None else round(sent),
+        risk=risk,
+        risk_low=low,
+        risk_high=high,
+        unanswered=sum(case.route == "none" for case in cases),
+        estimated=sum(case.estimated for case in cases),
+        unpriced=unpriced,
+        unreplayable=unreplayable,
+    )
+
+
+def mean_bounds(mean: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """An interval for the expectation of n independent values in [0, 1] with this mean; exact for any n and any distribution.
+
+    By the Chernoff–Hoeffding bound: P(mean ≥ x) ≤ exp(−n·KL(x, mu)) for x above the expectation mu (Hoeffding, 1963, theorem 1).
+    """
+    limit = math.log(2 / (1 - confidence)) / n
+    return _edge(mean, 0.0, limit), _edge(mean, 1.0, limit)
+
+
+def _edge(mean: float, end: float, limit: float) -> float:
+    """The expectation between `mean` and `end` whose divergence from the mean is the limit, rounded outwards."""
+    near, far = mean, end
+    for _ in range(60):
+        middle = (near + far) / 2
+        near, far = (middle, far) if _divergence(mean, middle) <= limit else (near, middle)
+    return far
+
+
+def _divergence(x: float, mu: float) -> float:
+    """KL(Bernoulli(x), Bernoulli(mu))."""
+
+    def part(a: float, b: float) -> float:
+        return 0.0 if a == 0 else math.inf if b == 0 else a * math.log(a / b)
+
+    return part(x, mu) + part(1 - x, 1 - mu)
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """The sum, or None if one of them is not known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return math.fsum(known) if len(known) == len(found) else None
