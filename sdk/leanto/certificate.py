@@ -7,6 +7,7 @@ reason is told. Knows nothing of how a threshold is found: see `selective_risk`.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -13,6 +13,7 @@ from leanto.policy import reference, schema
 from leanto.policy.explain import _MARK
 from leanto.signals import simulate
 
+AROUND = {"targets.cloud": 'address = "a:1"', "targets.cloud.evidence": f'type = "tdx"\nmrtd = ["{"00" * 48}"]'}
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
@@ -43,9 +44,10 @@ def test_a_default_of_the_reference_is_taken_as_it_is_written() -> None:
 
 @pytest.mark.parametrize("table", list(reference.TABLES))
 def test_an_unknown_name_is_answered_with_all_that_are_allowed(table: str) -> None:
-    address = 'address = "a:1"\n' if table == "targets.cloud" else ""
+    around = [above for above in AROUND if table.startswith(above) and table != above]
+    before = "".join(f"[{above}]\n{AROUND[above]}\n" for above in around)
     with pytest.raises(PolicyError) as caught:
-        parse_policy(f"version = 1\n[{table}]\n{address}surely_not = 1\n", origin="p.toml")
+        parse_policy(f"version = 1\n{before}[{table}]\n{AROUND.get(table, '')}\nsurely_not = 1\n", origin="p.toml")
     for option in fields(reference.TABLES[table]):
         if "read" in option.metadata:
             assert option.name in str(caught.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from leanto import Client, Decision, Snapshot
-from leanto.decision import Check, Facts, Spent
+from leanto.decision import Check, Facts, Promise, Spent
 from leanto.trace import VIEWS, DecisionLog, attributes, headers, metadata
 
 
@@ -78,16 +78,9 @@ def test_a_recorder_that_fails_costs_the_record_and_not_the_answer(caplog: pytes
 
 
 FACTS = Facts("call", "personal", 8, ("call",), 256, cloud_configured=True)
-MEASURED = {
-    "confidence": 0.5,
-    "artifact_threshold": 0.5,
-    "ttft_ms": 1.0,
-    "energy_j": 0.5,
-    "energy_source": "rapl",
-    "wasted_j": 0.1,
-    "cloud_evidence": "tdx:00",
-}
-WHOLE = replace(decision(), cloud_model="large", facts=FACTS, spent=Spent(), **MEASURED)
+MEASURED = {"confidence": 0.5, "artifact_threshold": 0.5, "promise": Promise(), "ttft_ms": 1.0, "cloud_evidence": "tdx:00"}
+METERED = {"energy_j": 0.5, "energy_source": "rapl", "wasted_j": 0.1}
+WHOLE = replace(decision(), cloud_model="large", facts=FACTS, spent=Spent(), **MEASURED, **METERED)
 
 
 def test_every_field_of_a_decision_is_told_or_left_out_on_purpose() -> None:

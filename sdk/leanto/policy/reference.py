@@ -64,12 +64,15 @@ def figures() -> str:
 
 def default_of(option: Field[Any]) -> str:
     """As it would be written, in code marks; "required", or "none" where nothing stands for it."""
-    if option.default == "":
-        return "required"
     word = re.search(r", or '(\w+)'$", _expected(option))
     if option.default is None:
         return f'`"{word[1]}"`' if word else "none"
-    return f"`{json.dumps(option.default)}`"
+    written = json.dumps(option.default)
+    try:
+        option.metadata["read"](json.loads(written))
+    except ValueError:
+        return "required"
+    return f"`{written}`"
 
 
 def _row(option: Field[Any]) -> tuple[str, str, str, str]:
