@@ -1,29 +1,22 @@
-"""All benchmarks, one after the other: `python -m benchmarks [--quick] [--json]`."""
+"""All benchmarks, one after the other: `python -m benchmarks [--data DATA] [--quick] [--json]`; those on data where it is there."""
 
 from __future__ import annotations
 
-import argparse
-import json
+from functools import partial
 
-from benchmarks import decode, overhead, remote
-from benchmarks.measure import machine, show
+from benchmarks import certificates, decode, overhead, remote, routing
+from benchmarks.measure import parser, publish
 
 
 def main() -> None:
     """Print every table, or all of them as one JSON list."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--json", action="store_true", help="print one JSON list")
-    args = parser.parse_args()
-    results = []
-    for name, benchmark in (("decode", decode), ("overhead", overhead), ("remote", remote)):
-        where = machine()
-        rows = benchmark.measure(args.quick)
-        results.append({"benchmark": name, "machine": where, "rows": rows})
-        if not args.json:
-            show(name, where, rows)
-    if args.json:
-        print(json.dumps(results, indent=1))
+    args = parser(__doc__, data="routing/ and nlu/").parse_args()
+    plain = (("decode", decode), ("overhead", overhead), ("remote", remote))
+    sections = [(name, partial(benchmark.measure, args.quick)) for name, benchmark in plain]
+    for benchmark in (routing, certificates):
+        if (args.data / "routing").is_dir():
+            sections += benchmark.sections(args.data, args.quick)
+    publish(sections, as_json=args.json)
 
 
 if __name__ == "__main__":

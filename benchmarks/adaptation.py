@@ -1,12 +1,11 @@
 """What pocket learns on the device, and what it forgets: intents that it took as out of scope become calls of their own.
 
-`python -m benchmarks.adaptation --data DATA [--json] [--quick] [--minutes M]`. DATA holds nlu/assistant_{train,valid,test}.jsonl. Train
+`python -m benchmarks.adaptation [--data DATA] [--json] [--quick] [--minutes M]`. DATA holds nlu/assistant_{train,valid,test}.jsonl. Train
 utterances of some CLINC150 intents teach, those of the test split judge; the rest of the test split tells what was lost.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import leanto_edge
-from benchmarks.measure import Row, machine, show
+from benchmarks.measure import Row, parser, publish
 from leanto_edge import Engine, GenerationRequest, SamplingParams
 from leanto_edge.calls import OUT_OF_SCOPE, normalise
 from leanto_edge.compress import adapt
@@ -89,18 +88,10 @@ def _share(found: Iterable[bool]) -> float:
 
 def main() -> None:
     """Print the table, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds nlu/")
-    parser.add_argument("--minutes", type=float, default=3.0, help="for each adaptation (default: 3)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="half a minute each")
-    args = parser.parse_args()
-    before = machine()
-    rows = measure(args.data, 0.5 if args.quick else args.minutes)
-    if args.json:
-        print(json.dumps({"benchmark": "adaptation", "machine": before, "rows": rows}, indent=1))
-    else:
-        show("adaptation", before, rows)
+    options = parser(__doc__, data="nlu/")
+    options.add_argument("--minutes", type=float, default=3.0, help="for each adaptation (default: 3; quick: half a minute)")
+    args = options.parse_args()
+    publish([("adaptation", lambda: measure(args.data, 0.5 if args.quick else args.minutes))], as_json=args.json)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Certificates and audit on real outcomes: is the promise kept, how much of the possible stays local, how soon is a shift noticed.
 
-`python -m benchmarks.certificates --data DATA [--json] [--quick]`. DATA holds routing/llm_uncertainty_bench, option logits of small and
+`python -m benchmarks.certificates [--data DATA] [--json] [--quick]`. DATA holds routing/llm_uncertainty_bench, option logits of small and
 large models on three tasks, and nlu/ for the embedded pair. "Worse": the small model's choice is not the large one's. The score is its
 largest probability, as it is.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanto_edge
-from benchmarks.measure import Row, machine, show
+from benchmarks.measure import Row, Section, parser, publish
 from leanto.audit import Audit, observe
 from leanto.cli.calibrate import answers
 from leanto.confidence import fit, predict
@@ -34,6 +33,7 @@ LARGE = {
     "Yi-6B": "Yi-34B",
 }
 TASKS = ("cosmosqa", "hellaswag", "mmlu")
+ALPHAS = (0.05, 0.1)
 DELTA = 0.05
 PAIRS = 3000
 LEAST, WORTH_IT = 0.1, 0.2  # what the exact threshold keeps, for a pair to be looked at, and to be worth a router
@@ -42,11 +42,14 @@ LONGEST = 2000
 Answered = tuple[list[leanto_edge.Token], bool, bool]  # the edge's evidence, whether it is right, whether the cloud is
 
 
-def measure(data: Path, quick: bool) -> list[Row]:
-    """Certificates for each alpha, then audits."""
+def sections(data: Path, quick: bool) -> list[Section]:
+    """Certificates, the embedded pair, and audits, each for both alphas."""
     splits = 60 if quick else 300
-    rows = [row for alpha in (0.05, 0.1) for row in _certificates(data, alpha, splits)] + _embedded(data, splits)
-    return rows + [row for alpha in (0.05, 0.1) for row in (*_audits(alpha, splits), *_shifts(data, alpha, splits))]
+    return [
+        ("certificates", lambda: [row for alpha in ALPHAS for row in _certificates(data, alpha, splits)]),
+        ("embedded pair", lambda: _embedded(data, splits)),
+        ("audit", lambda: [row for alpha in ALPHAS for row in (*_audits(alpha, splits), *_shifts(data, alpha, splits))]),
+    ]
 
 
 def _certificates(data: Path, alpha: float, splits: int) -> list[Row]:
@@ -249,22 +252,6 @@ def _interval(count: int, n: int) -> list[float]:
     return [1 - upper_bound(n - count, n, 0.025), upper_bound(count, n, 0.025)]
 
 
-def main() -> None:
-    """Print the tables, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds routing/ and nlu/")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="a fifth of the splits")
-    args = parser.parse_args()
-    where = machine()
-    rows = measure(args.data, args.quick)
-    if args.json:
-        print(json.dumps({"benchmark": "certificates", "machine": where, "rows": rows}, indent=1))
-    else:
-        kinds = {"certificates": "possible", "embedded pair": "local", "audit": "streams"}
-        for title, mark in kinds.items():
-            show(title, where, [row for row in rows if mark in row])
-
-
 if __name__ == "__main__":
-    main()
+    arguments = parser(__doc__, data="routing/ and nlu/").parse_args()
+    publish(sections(arguments.data, arguments.quick), as_json=arguments.json)

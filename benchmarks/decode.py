@@ -7,7 +7,6 @@ ik-llama-cpp-python, llama-cpp-python, onnxruntime-genai (`make bench-peers` mak
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,11 +16,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Row, machine, median, show
+from benchmarks.measure import ROOT, Row, median, parser, publish
 from benchmarks.peers.bounds import bounds
 from benchmarks.peers.models import B1, M110, OURS, POCKET, Contender, Shape, ours, peers, transformers
 
-ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("peers") / "worker.py"
 SHAPES = {shape.name: shape for shape in (POCKET, M110, B1)}
 CONTEXTS = (0, 1024, 4096)
@@ -171,25 +169,20 @@ def _contenders(shape: Shape, folder: Path, peer_python: str | None) -> list[Con
 
 
 def main() -> None:
-    """Tables, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, no long contexts")
-    parser.add_argument("--peers", metavar="PYTHON", help="the Python of an environment that has the peers")
-    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=["pocket", "110M"])
-    parser.add_argument("--models", type=Path, default=ROOT / "build" / "benchmark-models", help="where the files are kept")
-    parser.add_argument("--contention", action="store_true")
-    args = parser.parse_args()
-    where, shapes = machine(), [SHAPES[name] for name in args.shapes]
-    if args.contention:
+    """A table, or one JSON object."""
+    options = parser(__doc__)
+    options.add_argument("--peers", metavar="PYTHON", help="the Python of an environment that has the peers")
+    options.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=["pocket", "110M"])
+    options.add_argument("--models", type=Path, default=ROOT / "build" / "benchmark-models", help="where the files are kept")
+    options.add_argument("--contention", action="store_true")
+    args = options.parse_args()
+    shapes = [SHAPES[name] for name in args.shapes]
+
+    def contended() -> list[Row]:
         args.models.mkdir(parents=True, exist_ok=True)
-        rows = [row for shape in shapes for row in contention(shape, _contenders(shape, args.models, args.peers), 3 if args.quick else 5)]
-    else:
-        rows = measure(args.quick, args.peers, shapes, args.models)
-    if args.json:
-        print(json.dumps({"benchmark": "decode", "machine": where, "rows": rows}, indent=1))
-    else:
-        show("decode", where, rows)
+        return [row for shape in shapes for row in contention(shape, _contenders(shape, args.models, args.peers), 3 if args.quick else 5)]
+
+    publish([("decode", contended if args.contention else lambda: measure(args.quick, args.peers, shapes, args.models))], as_json=args.json)
 
 
 if __name__ == "__main__":

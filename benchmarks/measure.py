@@ -7,10 +7,15 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+
 Row = dict[str, Any]
+Section = tuple[str, Callable[[], list[Row]]]  # a title, and what measures its rows
 
 
 def machine() -> Row:
@@ -44,17 +49,32 @@ def median(figures: Sequence[float]) -> float:
 
 
 def run_cli(title: str, measure: Callable[[bool], list[Row]]) -> None:
-    """The command line of one benchmark: `--quick` for a smaller run, `--json` for one JSON object instead of a table."""
-    parser = argparse.ArgumentParser(description=title)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    args = parser.parse_args()
-    before = machine()
-    rows = measure(args.quick)
-    if args.json:
-        print(json.dumps({"benchmark": title, "machine": before, "rows": rows}, indent=1))
-    else:
-        show(title, before, rows)
+    """The command line of one benchmark of one table."""
+    args = parser(title).parse_args()
+    publish([(title, lambda: measure(args.quick))], as_json=args.json)
+
+
+def parser(about: str | None, *, data: str = "") -> argparse.ArgumentParser:
+    """What every benchmark takes: `--quick` for a smaller run, `--json` instead of tables, and `--data`, a folder that holds `data`."""
+    found = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--json", action="store_true", help="print JSON")
+    found.add_argument("--quick", action="store_true", help="a smaller run")
+    if data:
+        found.add_argument("--data", type=Path, default=DATA, help=f"the folder that holds {data}")
+    return found
+
+
+def publish(sections: Iterable[Section], *, as_json: bool) -> None:
+    """Measure one section after the other, and print each as a table as soon as it is there; or all as JSON: one object, or a list."""
+    results = []
+    for title, measure in sections:
+        where = machine()
+        rows = measure()
+        results.append({"benchmark": title, "machine": where, "rows": rows})
+        if not as_json:
+            show(title, where, rows)
+    if as_json:
+        print(json.dumps(results[0] if len(results) == 1 else results, indent=1))
 
 
 def show(title: str, where: Row, rows: list[Row]) -> None:

@@ -7,7 +7,6 @@ straight lines between); every score is of a prompt that its model was not fitte
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from collections.abc import Callable, Sequence
@@ -16,12 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import Row, machine, show
+from benchmarks.measure import Row, Section, parser, publish
 from leanto.confidence import expected_calibration_error, logistic, sigmoid
 from leanto.router.design import Design
 from leanto.router.training import Outcome, apgr, folds, train
 
-ROOT = Path(__file__).parents[1]
 WEAK, STRONG = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
 OUTLIERS = ("moral_scenarios", "high_school_mathematics")  # the subjects of the largest and of the smallest gain: how much hangs on them
 TASKS = ("cosmosqa", "hellaswag", "mmlu")
@@ -90,11 +88,21 @@ def answer_evidence(data: Path, *, quick: bool = False) -> list[Row]:
         row |= {"apgr": float(np.mean([row[task] for task in TASKS])), "low": _low(drawn), "high": _high(drawn)}
         row |= {f"cpt{part}": float(np.mean([calls(*curve(gain, score), part / 100) for gain, score, *_ in found])) for part in (50, 80)}
         rows.append(
-            row | {"largest probability": float(np.mean([area for *_, area, _ in found])), "ece": float(np.mean([x[3] for x in found]))}
+            row
+            | {"oracle": float(np.mean([1 - gain.mean() / 2 for gain, *_ in found]))}  # sends just those that differ
+            | {"largest probability": float(np.mean([area for *_, area, _ in found])), "ece": float(np.mean([x[3] for x in found]))}
         )
     named = [row for row in rows if (row["local"], row["cloud"]) in NAMED]
-    mean = {key: float(np.mean([row[key] for row in named])) for key in (*TASKS, "apgr", "cpt50", "cpt80", "largest probability", "ece")}
-    return [*rows, {"local": "mean of 7B → 72B, 6B → 34B, 7B → 70B", "cloud": "", **mean}]
+    return [*rows, _mean("mean of 7B → 72B, 6B → 34B, 7B → 70B", named), _mean("mean of all ten", rows)]
+
+
+def _mean(name: str, rows: list[Row]) -> Row:
+    """Of several pairs, with the 95 % interval of the mean over them: a pair is what a new one would be drawn from."""
+    keys = (*TASKS, "apgr", "oracle", "cpt50", "cpt80", "largest probability", "ece")
+    mean = {key: float(np.mean([row[key] for row in rows])) for key in keys}
+    random = np.random.default_rng(0)
+    drawn = np.array([np.mean([rows[i]["apgr"] for i in random.integers(0, len(rows), len(rows))]) for _ in range(2000)])
+    return {"local": name, "cloud": "", **mean, "low, pairs redrawn": _low(drawn), "high, pairs redrawn": _high(drawn)}
 
 
 def mmlu_outcomes(data: Path) -> list[Outcome]:
@@ -208,23 +216,11 @@ def _high(drawn: Vector) -> float:
     return float(np.quantile(drawn, 0.975))
 
 
-def main() -> None:
-    """Print the tables, or one JSON list."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="the folder that holds routing/")
-    parser.add_argument("--json", action="store_true", help="print one JSON list")
-    parser.add_argument("--quick", action="store_true", help="a fifth of the prompts, fewer replicates")
-    args = parser.parse_args()
-    results = []
-    for section in (prompt_router, answer_evidence):
-        where, title = machine(), section.__name__.replace("_", " ")
-        rows = section(args.data, quick=args.quick)
-        results.append({"benchmark": title, "machine": where, "rows": rows})
-        if not args.json:
-            show(title, where, rows)
-    if args.json:
-        print(json.dumps(results, indent=1))
+def sections(data: Path, quick: bool) -> list[Section]:
+    """Both tables."""
+    return [("prompt router", lambda: prompt_router(data, quick=quick)), ("answer evidence", lambda: answer_evidence(data, quick=quick))]
 
 
 if __name__ == "__main__":
-    main()
+    arguments = parser(__doc__, data="routing/").parse_args()
+    publish(sections(arguments.data, arguments.quick), as_json=arguments.json)

@@ -142,7 +142,7 @@ class Replayer:
         policy = self._policy
         facts = replace(line.facts, prompt_score=known["prompt_score"])
         verdict = decide(policy, facts, line.snapshot, line.spent)
-        route = verdict.start or "none"
+        route: str = verdict.start or "none"
         if route == LOCAL and line.edge_failed:
             route = line.route if CLOUD in verdict.allowed and policy.handoff.max_switches else "none"
         elif route == LOCAL and policy.handoff.max_switches:

@@ -136,9 +136,9 @@ class _Frame:
         if self.y is None:
             return "".join(drawn)
         for value, text in self.y.ticks():
-            at = self.up(value)
-            drawn.append(f'<path class="grid" d="M{self.left} {at:.1f}H{end}"/>')
-            drawn.append(f'<text class="axis" x="{self.left - 8}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
+            height = self.up(value)
+            drawn.append(f'<path class="grid" d="M{self.left} {height:.1f}H{end}"/>')
+            drawn.append(f'<text class="axis" x="{self.left - 8}" y="{height + 4:.1f}" text-anchor="end">{text}</text>')
         middle = (self.top + bottom) / 2
         turned = f'x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})"'
         return "".join(drawn) + f"<text {turned}>{escape(self.y.label)}</text>"

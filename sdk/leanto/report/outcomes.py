@@ -5,6 +5,7 @@ Knows nothing of models; `leanto calibrate` and `leanto policy replay --pairs` b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ def held_out(answers: Sequence[tuple[Sequence[Evidence], bool]]) -> Outcomes:
     fold = np.arange(len(answers)) % FOLDS
     for k in range(FOLDS):
         model = fit([answer for answer, at in zip(answers, fold, strict=True) if at != k])
-        for i in np.flatnonzero(fold == k):
+        for i in range(k, len(answers), FOLDS):
             score[i] = predict(model, answers[i][0])
     return Outcomes(score, right)
 
@@ -91,4 +92,4 @@ def _reliability(outcomes: Outcomes) -> Figure:
 
 def _floor(value: float) -> float:
     """The next tenth below, so that an axis begins at a round value and shows what differs."""
-    return max(0.0, min(0.9, np.floor(value * 10 - 1e-9) / 10))
+    return max(0.0, min(0.9, math.floor(value * 10 - 1e-9) / 10))

@@ -19,7 +19,7 @@ from leanto.report.outcomes import Outcomes, figures
 from leanto.report.page import Figure, Report
 from leanto.report.scale import Scale, spanning
 
-_ROWS = (  # name, title, factor, unit
+_ROWS: tuple[tuple[str, str, float, str], ...] = (  # name, title, factor, unit
     ("requests", "Requests replayed", 1, ""),
     ("local_share", "Kept local", 100, " %"),
     ("p50_ms", "Median time", 1, " ms"),
@@ -39,7 +39,7 @@ _ROWS = (  # name, title, factor, unit
 
 def replay_page(log: Sequence[Logged], found: Replay, policy: Policy, pairs: tuple[Sequence[float], Sequence[bool]] | None) -> Report:
     """The report; `pairs` are scores of answers and whether each is worse than the cloud's, where that is known."""
-    table = [("", "as it was", "under the new policy"), *(_row(name, title, found, *form) for name, title, *form in _ROWS)]
+    table = [("", "as it was", "under the new policy"), *(_row(found, *row) for row in _ROWS)]
     drawn = _curves(log, policy, pairs) + _latency(log) + _energy(log)
     notes = [f"{count} requests cannot be replayed: {reason}." for reason, count in found.unreplayable.items()]
     if found.after.unpriced:
@@ -56,7 +56,7 @@ def _cards(before: Figures, after: Figures) -> list[tuple[str, str, str]]:
     return [card(*row) for row in _ROWS if row[0] in ("local_share", "p50_ms", "p95_ms", "joules", "usd", "risk")]
 
 
-def _row(name: str, title: str, found: Replay, factor: float, unit: str) -> tuple[str, str, str]:
+def _row(found: Replay, name: str, title: str, factor: float, unit: str) -> tuple[str, str, str]:
     then, now = (_figure(getattr(one, name), factor, unit) for one in (found.before, found.after))
     return title, then, now
 
@@ -65,7 +65,7 @@ def _figure(value: float | None, factor: float, unit: str) -> str:
     if value is None:
         return "not known"
     shown = value * factor
-    digits = f"{shown:,.0f}" if isinstance(shown, int) or abs(shown) >= 1000 else f"{shown:.3g}"
+    digits = f"{shown:,.0f}" if isinstance(value, int) or abs(shown) >= 1000 else f"{shown:.3g}"
     return digits + unit
 
 

@@ -32,7 +32,7 @@ FINE = Snapshot(80.0, True, 0.2, 10**9, 40.0, "up")
 def line(route: str = "local", confidence: float | None = 0.9, **more: Any) -> Logged:
     values: dict[str, Any] = {
         "facts": FACTS, "spent": Spent(), "snapshot": FINE, "calibrated": True, "artifact_threshold": 0.5,
-        "promise": None, "lowest": None, "window": None,
+        "promise": Promise(), "lowest": None, "window": None,
         "total_ms": 10.0, "energy_j": 1.0, "usd": 0.0, "bytes_sent": 0,
     }  # fmt: skip
     return Logged(route=route, confidence=confidence, **{**values, **more})
@@ -250,3 +250,16 @@ def test_the_command_gates_a_ci(tmp_path: Path, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr()
     assert json.loads(out.out)["broken"] == ["local_share > 1"]
     assert "does not hold: local_share > 1" in out.err
+
+
+def test_the_command_draws_a_report(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text("version = 1\n")
+    (tmp_path / "pairs").write_text('{"score": 0.9, "worse": false}\n{"score": 0.2, "worse": true}\n')
+    with Client(log=tmp_path / "log") as client:
+        client.ask("wake me up at six")
+    arguments = ["policy", "replay", str(tmp_path / "log"), "--policy", str(tmp_path / "p.toml"), "--pairs", str(tmp_path / "pairs")]
+    assert main([*arguments, "--report", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "Deferral" in page
+    assert "Latency" in page
+    assert "wake me" not in page
