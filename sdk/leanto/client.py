@@ -238,8 +238,10 @@ class AsyncClient:
         score, cloud = self._prompts.of(policy, request.prompt), self._cloud is not None
         target = (info.tasks, info.context_length, cloud, info.fit)
         expected_ms = self._pace.expected_ms(request.task, request.max_tokens)
-        names = (self._prompts.name, self._scores.get(request.task))
-        facts = Facts(request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud, expected_ms, *names)
+        own = (self._scores.get(request.task), info.confidence.get(request.task, {}).get("stream_floor") if info.fit else None)
+        facts = Facts(
+            request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud, expected_ms, self._prompts.name, *own
+        )
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
 
     def _promise(self, seen: Situation) -> Promise:

@@ -16,7 +16,8 @@ from leanto.signals import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """Fields named as in a Decision are those. `lowest` is the worst windowed mean logprob, of `window` tokens; `valid_call` says
+    """Fields named as in a Decision are those. `lowest` is the worst windowed mean logprob, of `window` tokens, `low` the low logprob of
+    the answer; `valid_call` says
     whether a call was one; `edge_failed` and `cloud_failed`, that a leg broke."""
 
     route: str
@@ -36,6 +37,7 @@ class Logged:
     cloud_model: str | None = None
     local_tokens: int = 0
     promise: Promise | None = None
+    low: float | None = None
     valid_call: bool | None = None
     edge_failed: bool = False
     cloud_failed: bool = False
@@ -68,6 +70,7 @@ def _logged(record: dict[str, Any]) -> Logged:
     plain |= {"facts": Facts(**facts), "spent": spent, "snapshot": Snapshot(**record["snapshot"])}
     plain |= {"promise": Promise(**record["promise"]) if record.get("promise") else None}
     plain |= {"lowest": watched and float(watched["value"]), "window": watched and int(watched["name"].rpartition("_")[2])}
+    plain |= {"low": named.get(("stream", "low_logprob"))}
     plain |= {"valid_call": named.get(("answer", "valid_call"))}
     plain |= {"edge_failed": ("stream", "edge") in named, "cloud_failed": any(stage == "offline" for stage, _ in named)}
     return Logged(**plain)

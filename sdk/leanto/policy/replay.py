@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from leanto.decision import Promise
 from leanto.errors import UserError
-from leanto.policy.decide import decide, judge_answer, judge_certificate, judge_stream, judge_structure
+from leanto.policy.decide import decide, judge_answer, judge_certificate, judge_low, judge_stream, judge_structure
 from leanto.policy.figures import Costs, Figures, summed
 from leanto.policy.logged import Logged
 from leanto.policy.schema import ARTIFACT, Policy
@@ -26,10 +26,17 @@ from leanto.prompt_score import router_name
 if TYPE_CHECKING:
     from leanto.certificate import Certificates
 
-_BOTH = {"prompt_score": (0.0, 1.0), "lowest": (-math.inf, 0.0), "valid_call": (True, False), "confidence": (0.0, 1.0)}
+_BOTH = {
+    "prompt_score": (0.0, 1.0),
+    "lowest": (-math.inf, 0.0),
+    "low": (-math.inf, 0.0),
+    "valid_call": (True, False),
+    "confidence": (0.0, 1.0),
+}
 _MISSING = {
     "prompt_score": "the policy's router did not score the prompt",
     "lowest": "the stream was not watched with this window",
+    "low": "the stream was not watched for low logprobs",
     "valid_call": "the edge's answer was not finished",
     "confidence": "the edge's answer was not finished",
     "promise": "the log does not say what was certified",
@@ -118,6 +125,8 @@ class Replayer:
             known["lowest"] = (line.lowest,) if finished else (line.lowest, -math.inf)
         elif finished and line.local_tokens < window:
             known["lowest"] = (None,)
+        if finished and line.low is not None:
+            known["low"] = (line.low,)
         if line.valid_call is not None or line.confidence is not None:
             known["valid_call"] = (line.valid_call is not False,)
         if line.confidence is not None:
@@ -158,9 +167,13 @@ class Replayer:
         policy, task = self._policy, line.facts.task
         if CLOUD in verdict.allowed and known["lowest"] is not None:
             verdict = judge_stream(policy, verdict, known["lowest"])
+        if CLOUD in verdict.allowed and verdict.start == LOCAL:
+            verdict = judge_low(policy, verdict, known["low"], line.facts.edge_low_floor)
         if verdict.start == LOCAL and task == "call":
             verdict = judge_structure(policy, verdict, known["valid_call"])
         if verdict.start == LOCAL:
             verdict = judge_answer(policy, verdict, task, known["confidence"], line.artifact_threshold, known["promise"])
-            verdict = judge_certificate(policy, verdict, known["confidence"], known["promise"])
+            low, floor = known["low"], line.facts.edge_low_floor
+            given_up = low is not None and floor is not None and low < floor  # it was certified without such answers
+            verdict = judge_certificate(policy, verdict, 0.0 if given_up else known["confidence"], known["promise"])
         return verdict
