@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import leanto_edge
@@ -141,49 +142,20 @@ def write_plain(shape: Shape, path: Path) -> None:
 
 
 def write_gguf(shape: Shape, path: Path) -> None:
-    """A GGUF file in float16 without a tokenizer."""
+    """A GGUF file in float16."""
     import gguf
 
+    from benchmarks.peers import gguf_file
+
     random = np.random.default_rng(0)
-    writer = gguf.GGUFWriter(path, "llama")
-    width = shape.hidden // shape.heads
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.hidden)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.ffn)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(width)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_vocab_size(shape.vocab)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    writer.add_tokenizer_model("no_vocab")
 
-    def matrix(name: str, rows: int, cols: int) -> None:
-        writer.add_tensor(f"{name}.weight", (random.standard_normal((rows, cols), np.float32) / np.sqrt(cols)).astype(np.float16))
+    def weights() -> Iterator[tuple[str, NDArray[np.floating]]]:
+        for module, (rows, cols) in matrix_sizes(shape.model).items():
+            yield module, (random.standard_normal((rows, cols), np.float32) / np.sqrt(cols)).astype(np.float16)
+        for name, size in vector_sizes(shape.model).items():
+            yield name.removesuffix(".weight"), np.ones(size, np.float32)
 
-    def norm(name: str) -> None:
-        writer.add_tensor(f"{name}.weight", np.ones(shape.hidden, np.float32))
-
-    matrix("token_embd", shape.vocab, shape.hidden)
-    for i in range(shape.layers):
-        block = f"blk.{i}"
-        norm(f"{block}.attn_norm")
-        for name, heads in (("q", shape.heads), ("k", shape.kv_heads), ("v", shape.kv_heads)):
-            matrix(f"{block}.attn_{name}", heads * width, shape.hidden)
-        matrix(f"{block}.attn_output", shape.hidden, shape.heads * width)
-        norm(f"{block}.ffn_norm")
-        matrix(f"{block}.ffn_gate", shape.ffn, shape.hidden)
-        matrix(f"{block}.ffn_up", shape.ffn, shape.hidden)
-        matrix(f"{block}.ffn_down", shape.hidden, shape.ffn)
-    norm("output_norm")
-    if not shape.tied:
-        matrix("output", shape.vocab, shape.hidden)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    gguf_file.write(path, shape.model, weights(), rms_norm_eps=1e-5, kind=gguf.LlamaFileType.MOSTLY_F16)
 
 
 def matrix_rows(path: Path) -> dict[str, int]:

@@ -16,6 +16,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.peers import gguf_file
+from benchmarks.peers.gguf_file import tensor_name
 from leanto_edge.compress.calibration import Calibration
 from leanto_edge.compress.hessian import LayerWalk
 from leanto_edge.compress.source import Source
@@ -41,20 +43,6 @@ TYPES = (
     "Q4_K_S",
     "Q4_K_M",
 )
-_NAMES = {
-    EMBEDDING: "token_embd",
-    HEAD: "output",
-    "model.norm": "output_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
 
 
 class QuantizerError(Exception):
@@ -62,28 +50,11 @@ class QuantizerError(Exception):
 
 
 def write_gguf(teacher: Source, path: Path) -> None:
-    """The model of a Llama folder in float32, without a tokenizer, so that the size of the file is that of the weights."""
-    shape, writer = teacher.shape, gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(shape.context_length)
-    writer.add_embedding_length(shape.hidden_size)
-    writer.add_block_count(shape.num_layers)
-    writer.add_feed_forward_length(shape.intermediate_size)
-    writer.add_head_count(shape.num_heads)
-    writer.add_head_count_kv(shape.num_kv_heads)
-    writer.add_layer_norm_rms_eps(float(teacher.config["rms_norm_eps"]))
-    writer.add_rope_dimension_count(shape.head_dim)
-    writer.add_rope_freq_base(10_000.0)  # only sizes and weights are read back
-    writer.add_vocab_size(shape.vocab_size)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("no_vocab")
-    for module in matrix_sizes(shape):
-        writer.add_tensor(f"{_name(module)}.weight", _interleaved(teacher, module))
-    for name, vector in teacher.vectors().items():
-        writer.add_tensor(f"{_name(name.removesuffix('.weight'))}.weight", vector)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    """The model of a Llama folder in float32."""
+    matrices = [(module, _interleaved(teacher, module)) for module in matrix_sizes(teacher.shape)]
+    vectors = [(name.removesuffix(".weight"), vector) for name, vector in teacher.vectors().items()]
+    eps = float(teacher.config["rms_norm_eps"])
+    gguf_file.write(path, teacher.shape, [*matrices, *vectors], rms_norm_eps=eps, kind=gguf.LlamaFileType.ALL_F32)
 
 
 def write_importance(teacher: Source, text: Calibration, path: Path) -> None:
@@ -95,9 +66,9 @@ def write_importance(teacher: Source, text: Calibration, path: Path) -> None:
         hessians = walk.hessians(layer)
         for group in shared_inputs(shape):
             diagonal = np.diag(hessians[group[0]]).astype(np.float32)
-            squares |= {f"{_name(f'model.layers.{layer}.{name}')}.weight": diagonal for name in group}
+            squares |= {tensor_name(f"model.layers.{layer}.{name}"): diagonal for name in group}
         walk.advance(layer)
-    squares[f"{_NAMES[EMBEDDING if shape.tie_embeddings else HEAD]}.weight"] = np.diag(walk.head()[0]).astype(np.float32)
+    squares[tensor_name(EMBEDDING if shape.tie_embeddings else HEAD)] = np.diag(walk.head()[0]).astype(np.float32)
     write_squares(squares, tokens, path)
 
 
@@ -133,14 +104,14 @@ def dequantized(binary: str, quantized: Path, teacher: Source) -> Mapping[str, F
     tensors: dict[str, Any] = {tensor.name: tensor.data for tensor in gguf.GGUFReader(plain).tensors}
     found = {}
     for module, size in matrix_sizes(teacher.shape).items():
-        found[f"{module}.weight"] = _restored(np.array(tensors[f"{_name(module)}.weight"], np.float32).reshape(size), teacher, module)
+        found[f"{module}.weight"] = _restored(np.array(tensors[tensor_name(module)], np.float32).reshape(size), teacher, module)
     for name in vector_sizes(teacher.shape):
-        found[name] = np.array(tensors[f"{_name(name.removesuffix('.weight'))}.weight"], np.float32)
+        found[name] = np.array(tensors[tensor_name(name.removesuffix(".weight"))], np.float32)
     plain.unlink()
     for module in matrix_sizes(teacher.shape):
         error = relative_error(teacher.weight(module).numpy(), found[f"{module}.weight"])
         if not error < 1:  # NaN too
-            name, columns = _name(module), teacher.weight(module).shape[1]
+            name, columns = tensor_name(module), teacher.weight(module).shape[1]
             raise QuantizerError(f"{quantized.stem}: the program wrote garbage for {name} (relative error {error:.1g}, rows of {columns})")
     return found
 
@@ -148,13 +119,6 @@ def dequantized(binary: str, quantized: Path, teacher: Source) -> Mapping[str, F
 def relative_error(weight: Floats, found: Floats) -> float:
     """|found − weight|² / |weight|²; 1 is what zeros would have, so beyond it the rows do not fit the blocks of their type."""
     return float(np.square(found.astype(np.float64) - weight).sum() / np.square(weight.astype(np.float64)).sum())
-
-
-def _name(module: str) -> str:
-    if not module.startswith("model.layers."):
-        return _NAMES[module]
-    _, _, layer, rest = module.split(".", 3)
-    return f"blk.{layer}.{_NAMES[rest]}"
 
 
 def _heads(teacher: Source, module: str) -> int:
