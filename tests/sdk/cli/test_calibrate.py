@@ -84,3 +84,12 @@ def test_answers_are_compared_by_what_they_say() -> None:
     assert same("A  story.", "a story.")
     assert not same('{"intent": "a", "slots": {"time": "six"}}', {"intent": "a", "slots": {"time": "seven"}})
     assert not same("a", "b")
+
+
+def test_a_report_draws_what_was_found(tmp_path: Path, pairs: str) -> None:
+    page = tmp_path / "page.html"
+    assert main(["calibrate", pairs, "--report", str(page)]) == 0
+    text = page.read_text()
+    assert "Reliability" in text
+    assert "chosen:" in text
+    assert not any(utterance in text for utterance in UTTERANCES)
