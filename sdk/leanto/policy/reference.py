@@ -23,12 +23,16 @@ from leanto.policy.schema import (
     Offline,
     Privacy,
     Quality,
+    RelayTarget,
     ReleaseLogTarget,
+    TokensTarget,
 )
 
 TABLES: dict[str, type[Any]] = {
     "targets.cloud": CloudTarget,
     "targets.cloud.log": ReleaseLogTarget,
+    "targets.cloud.tokens": TokensTarget,
+    "targets.cloud.relay": RelayTarget,
     "targets.cloud.evidence.nvidia": NvidiaEvidence,
     "privacy": Privacy,
     "budgets": Budgets,
