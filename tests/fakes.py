@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from leanto import Clock, LeantoError
 from leanto.energy import EnergySource
@@ -168,10 +168,9 @@ class FakeClock:
 class FakeMeter:
     """Spends `step_j` between two readings; None cannot read."""
 
-    source: ClassVar[EnergySource] = "rapl"
-
     step_j: float | None = 0.5
     readings: list[float] = field(default_factory=list)
+    source: EnergySource = "rapl"
 
     def read_j(self) -> float | None:
         if self.step_j is None:
