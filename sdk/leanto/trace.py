@@ -56,7 +56,7 @@ VIEWS = (
     View("artifact_threshold"),
     View("promise"),  # its threshold is a check
     View("calibrated", "calibrated", "leanto.calibrated", lambda calibrated: "yes" if calibrated else "no"),
-    View("ece", "ece", "leanto.ece", "{:.3f}".format),
+    View("ece", None, "leanto.ece"),
     View("switches", "switches", "leanto.switches"),
     View("local_tokens", "local-tokens", "leanto.local_tokens"),
     View("cloud_tokens", "cloud-tokens", "leanto.cloud_tokens"),

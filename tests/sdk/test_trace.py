@@ -78,8 +78,8 @@ def test_a_recorder_that_fails_costs_the_record_and_not_the_answer(caplog: pytes
 
 
 FACTS = Facts("call", "personal", 8, ("call",), 256, cloud_configured=True)
-MEASURED = {"confidence": 0.5, "artifact_threshold": 0.5, "promise": Promise(), "ttft_ms": 1.0, "ece": 0.02, "cloud_evidence": "tdx:00"}
-METERED = {"energy_j": 0.5, "energy_source": "rapl", "wasted_j": 0.1}
+MEASURED = {"confidence": 0.5, "artifact_threshold": 0.5, "promise": Promise(), "ttft_ms": 1.0, "cloud_evidence": "tdx:00"}
+METERED = {"ece": 0.02, "energy_j": 0.5, "energy_source": "rapl", "wasted_j": 0.1}
 WHOLE = replace(decision(), cloud_model="large", facts=FACTS, spent=Spent(), **MEASURED, **METERED)
 
 

@@ -17,7 +17,7 @@ from leanto.signals import Snapshot
 @dataclass(frozen=True, slots=True)
 class Logged:
     """Fields named as in a Decision are those. `lowest` is the worst windowed mean logprob, of `window` tokens, `low` the low logprob of
-    the answer; `valid_call` says
+    the answer; `repeats` is how often it came round when it was broken off, `no_json` that it was, as no call any more; `valid_call` says
     whether a call was one; `edge_failed` and `cloud_failed`, that a leg broke."""
 
     route: str
@@ -38,6 +38,8 @@ class Logged:
     local_tokens: int = 0
     promise: Promise | None = None
     low: float | None = None
+    repeats: int = 0
+    no_json: bool = False
     valid_call: bool | None = None
     edge_failed: bool = False
     cloud_failed: bool = False
@@ -71,6 +73,7 @@ def _logged(record: dict[str, Any]) -> Logged:
     plain |= {"promise": Promise(**record["promise"]) if record.get("promise") else None}
     plain |= {"lowest": watched and float(watched["value"]), "window": watched and int(watched["name"].rpartition("_")[2])}
     plain |= {"low": named.get(("stream", "low_logprob"))}
+    plain |= {"repeats": named.get(("stream", "repeats"), 0), "no_json": ("stream", "json_prefix") in named}
     plain |= {"valid_call": named.get(("answer", "valid_call"))}
     plain |= {"edge_failed": ("stream", "edge") in named, "cloud_failed": any(stage == "offline" for stage, _ in named)}
     return Logged(**plain)

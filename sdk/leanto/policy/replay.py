@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanto.decision import Promise
+from leanto.degeneration import Breakdown
 from leanto.errors import UserError
-from leanto.policy.decide import decide, judge_answer, judge_certificate, judge_low, judge_stream, judge_structure
+from leanto.policy.decide import decide, judge_answer, judge_breakdown, judge_certificate, judge_low, judge_stream, judge_structure
 from leanto.policy.figures import Costs, Figures, summed
 from leanto.policy.logged import Logged
 from leanto.policy.schema import ARTIFACT, Policy
@@ -169,6 +170,9 @@ class Replayer:
             verdict = judge_stream(policy, verdict, known["lowest"])
         if CLOUD in verdict.allowed and verdict.start == LOCAL:
             verdict = judge_low(policy, verdict, known["low"], line.facts.edge_low_floor)
+        most = policy.handoff.max_repeats
+        if CLOUD in verdict.allowed and verdict.start == LOCAL and (line.no_json or (most is not None and line.repeats > most)):
+            verdict = judge_breakdown(policy, verdict, Breakdown("broken off", False, True, "as logged"))
         if verdict.start == LOCAL and task == "call":
             verdict = judge_structure(policy, verdict, known["valid_call"])
         if verdict.start == LOCAL:

@@ -104,6 +104,14 @@ def test_a_cloud_that_failed_would_have_failed_again() -> None:
     assert route_under(parse_policy('version = 1\n[offline]\nmode = "fail"\n'), entry) == "none"
 
 
+def test_an_answer_that_was_broken_off_would_have_been_again() -> None:
+    for broken in ({"no_json": True}, {"repeats": 5}):
+        entry = line("local→cloud", None, promise=None, lowest=None, local_tokens=40, **broken)
+        assert route_under(Policy(), entry) == "local→cloud"
+    with pytest.raises(Unreplayable):
+        route_under(parse_policy("version = 1\n[handoff]\nmax_repeats = 9\n"), entry)
+
+
 def test_a_router_is_replayed_where_it_scored_the_prompt(tmp_path: Path) -> None:
     (tmp_path / "router").write_bytes(b"one")
     (tmp_path / "p.toml").write_text('version = 1\n[quality]\nrouter = "router"\nrouter_floor = 0.5\n')
