@@ -17,7 +17,7 @@ from leanto.decision import Promise
 from leanto.errors import PolicyError
 from leanto.ledger import Ledger
 from leanto.policy import Verdict, judge_answer, judge_certificate, load_policy, parse_policy
-from leanto.policy.schema import default_policy
+from leanto.policy.reader import default_policy
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = base64.b64encode(KEY.public_key().public_bytes_raw()).decode()

@@ -19,8 +19,8 @@ from leanto.policy import load_policy
 from leanto.policy.claims import read_claim
 from leanto.policy.logged import read_log
 from leanto.policy.overrides import from_arguments, from_environment
+from leanto.policy.reader import default_text, origins
 from leanto.policy.replay import replay
-from leanto.policy.schema import default_text, origins
 from leanto.policy.source import sign_policy
 
 

@@ -1,4 +1,4 @@
-"""The fallback policy: what a TOML file may say (schema), what follows from it (decide), and how that reads (explain)."""
+"""The fallback policy: what a TOML file may say (schema, reader), what follows from it (decide), and how that reads (explain)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from leanto.policy.decide import (
     stay,
     without_edge,
 )
-from leanto.policy.schema import Policy, default_policy, parse_policy
+from leanto.policy.reader import default_policy, parse_policy
+from leanto.policy.schema import Policy
 from leanto.policy.source import PolicySource, load_policy
 from leanto.policy.verdict import Verdict
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from leanto.clock import Clock
 from leanto.errors import PolicyError
 from leanto.policy.overrides import Override, from_environment
-from leanto.policy.schema import MAX_BYTES, Policy, default_policy, default_text, parse_policy
+from leanto.policy.reader import MAX_BYTES, default_policy, default_text, parse_policy
+from leanto.policy.schema import Policy
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -13,7 +13,7 @@ from leanto import Client, Policy
 from leanto.errors import PolicyError
 from leanto.policy import PolicySource, load_policy
 from leanto.policy.overrides import Override, from_arguments, from_environment
-from leanto.policy.schema import default_policy, origins, parse_policy
+from leanto.policy.reader import default_policy, origins, parse_policy
 from leanto.policy.source import SETTLED_S, policy_of, sign_policy
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
