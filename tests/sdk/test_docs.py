@@ -9,7 +9,7 @@ import pytest
 from cogapp import Cog
 
 from leanto import PolicyError, parse_policy
-from leanto.policy import reference, schema
+from leanto.policy import reader, reference
 from leanto.policy.explain import _MARK
 from leanto.signals import simulate
 
@@ -28,7 +28,7 @@ def test_the_generated_parts_of_the_policy_page_are_what_the_code_says() -> None
 
 
 def test_every_table_of_the_policy_is_in_the_reference(policy_page: str) -> None:
-    read = {kind for kind in vars(schema).values() if is_dataclass(kind) and any("read" in option.metadata for option in fields(kind))}
+    read = {kind for kind in vars(reader).values() if is_dataclass(kind) and any("read" in option.metadata for option in fields(kind))}
     assert set(reference.TABLES.values()) == read
     for name in reference.TABLES:
         assert f'reference.options("{name}")' in policy_page
