@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# An example that takes long on a busy machine is no fault of the code; what a test may take at all is pytest-timeout's matter.
+settings.register_profile("leanto", deadline=None)
+settings.load_profile("leanto")
 
 
 @pytest.fixture(scope="session")

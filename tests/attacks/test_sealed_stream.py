@@ -101,7 +101,7 @@ def test_the_request_sent_back_as_an_answer_is_refused() -> None:
         read(opener, [(sealed.ciphertext, True)])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_flipped_bit_of_an_answer_is_refused(data: st.DataObject) -> None:
     _, opener, chunks = exchange()
@@ -112,7 +112,7 @@ def test_any_flipped_bit_of_an_answer_is_refused(data: st.DataObject) -> None:
         opener.open(bytes(raw), final=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_flipped_bit_of_a_request_is_refused(data: st.DataObject) -> None:
     sealed, _, _ = exchange()

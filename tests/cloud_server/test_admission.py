@@ -205,7 +205,7 @@ def test_it_is_worn_after_so_many() -> None:
     asyncio.run(run())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["finish", "cancel"])), max_size=30), st.integers(1, 3), st.integers(1, 3)
 )

@@ -125,7 +125,7 @@ ROPES = st.dictionaries(
 VALUES = st.none() | st.booleans() | NUMBERS | st.text(max_size=5) | st.lists(NUMBERS, max_size=4) | ROPES
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(kind=st.sampled_from(sorted(FAMILIES)), change=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4))
 def test_any_config_is_read_or_refused(kind: str, change: dict[str, Any]) -> None:
     with suppress(ArtifactError):

@@ -161,7 +161,7 @@ def test_a_directory_in_a_files_place_is_refused(copied: Path) -> None:
     assert "not a plain file" in refusal(copied)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_flipped_bit_in_any_listed_file_is_refused(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
     damaged = Path(shutil.copytree(sound, tmp_path / "damaged", dirs_exist_ok=True))
@@ -172,7 +172,7 @@ def test_a_flipped_bit_in_any_listed_file_is_refused(sound: Path, tmp_path: Path
     assert "SHA-256" in refusal(damaged)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True), attacker=st.booleans())
 def test_a_weight_file_cut_at_any_byte_is_refused(sound: Path, tmp_path: Path, share: float, attacker: bool) -> None:
     damaged = Path(shutil.copytree(sound, tmp_path / "damaged", dirs_exist_ok=True))
@@ -183,7 +183,7 @@ def test_a_weight_file_cut_at_any_byte_is_refused(sound: Path, tmp_path: Path, s
     assert "model.safetensors" in refusal(damaged)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(length=st.integers(0, 2**64 - 1) | st.integers(0, 20_000))
 def test_a_header_length_that_lies_is_refused(sound: Path, tmp_path: Path, length: int) -> None:
     damaged = Path(shutil.copytree(sound, tmp_path / "damaged", dirs_exist_ok=True))
@@ -194,7 +194,7 @@ def test_a_header_length_that_lies_is_refused(sound: Path, tmp_path: Path, lengt
         assert "model.safetensors" in refusal(damaged)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300))
 def test_any_bytes_as_manifest_are_refused(sound: Path, tmp_path: Path, content: bytes) -> None:
     damaged = Path(shutil.copytree(sound, tmp_path / "damaged", dirs_exist_ok=True))

@@ -31,7 +31,7 @@ def test_an_int8_left_lies_transposed_and_padded() -> None:
     np.testing.assert_array_equal(found[1], [[6, 8, 10]])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rank=st.sampled_from([8, 16, 24]), rows=st.integers(24, 70), cols=st.integers(24, 70), seed=st.integers(0, 99))
 def test_four_bit_factors_are_trellis_codes_down_the_rank(rank: int, rows: int, cols: int, seed: int) -> None:
     random = np.random.default_rng(seed)

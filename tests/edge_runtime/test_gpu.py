@@ -106,7 +106,7 @@ def check_codes(kind: str, bits: int, rows: int, cols: int, tokens: int, seed: i
 
 
 @given(st.sampled_from(CODED), st.integers(1, 70), st.integers(1, 150), st.integers(1, 16), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_products_with_codes_equal_the_oracle_bit_for_bit(form: tuple[str, int], rows: int, cols: int, tokens: int, seed: int) -> None:
     check_codes(*form, rows, cols, tokens, seed)
 
@@ -122,7 +122,7 @@ def test_columns_that_several_programs_share_are_summed() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 150), st.integers(1, 16), st.integers(0, 2**32 - 1))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_products_with_int8_equal_the_oracle_bit_for_bit(rows: int, cols: int, tokens: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     codes = random.integers(-127, 128, (rows, -(-cols // 32) * 32), dtype=np.int8)

@@ -16,7 +16,7 @@ STORAGES = ("float32", "float16", "int8")
     st.integers(1, 6), st.integers(0, 200), st.integers(1, 3), st.integers(1, 9), st.integers(1, 80),
     st.sampled_from([0.1, 1.0, 20.0]), st.sampled_from(STORAGES), st.integers(0, 2**32 - 1),
 )  # fmt: skip
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_attention_stays_within_its_bound(
     n: int, past: int, kv: int, group: int, dimension: int, scale: float, storage: str, seed: int
 ) -> None:
@@ -32,7 +32,7 @@ def test_attention_stays_within_its_bound(
     st.integers(1, 6), st.integers(0, 40), st.integers(1, 40), st.sampled_from([0.05, 1.0]), st.sampled_from([0.0, 0.5, 50.0]),
     st.integers(0, 50), st.integers(0, 2**32 - 1),
 )  # fmt: skip
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_scaled_capped_and_windowed_attention_stays_within_its_bound(
     n: int, past: int, dimension: int, scale: float, softcap: float, window: int, seed: int
 ) -> None:

@@ -19,7 +19,7 @@ def close(ours: np.ndarray, oracle: np.ndarray, bound: float) -> bool:
 
 
 @given(SIZES, SEEDS, st.sampled_from([1e-3, 1.0, 1e3]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rms_norm_stays_within_its_bound(size: int, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     x = (rng.standard_normal((2, size)) * scale).astype(np.float32)
@@ -28,7 +28,7 @@ def test_rms_norm_stays_within_its_bound(size: int, seed: int, scale: float) -> 
 
 
 @given(st.integers(1, 3), st.integers(1, 3), SIZES, st.integers(0, 5000), SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rope_stays_within_its_bound(tokens: int, heads: int, half: int, position: int, seed: int) -> None:
     x = np.random.default_rng(seed).standard_normal((tokens, heads, 2 * half)).astype(np.float32)
     bound = reference.ROPE_BOUND + (position + tokens) * 2**-24
@@ -42,7 +42,7 @@ def test_position_zero_turns_nothing() -> None:
 
 @pytest.mark.parametrize("activation", ["silu", "gelu"])
 @given(size=SIZES, seed=SEEDS, scale=st.sampled_from([0.1, 1.0, 30.0, 1e4]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_gated_mlp_stays_within_its_bound(activation: str, size: int, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     gate, up = ((rng.standard_normal(size) * scale).astype(np.float32) for _ in range(2))
@@ -57,7 +57,7 @@ def test_not_a_number_passes_through_the_gate(activation: str) -> None:
 
 
 @given(SIZES, SEEDS, st.sampled_from([1e-3, 1.0, 30.0, 1e6]), st.sampled_from([0.5, 30.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_softcap_stays_within_its_bound(size: int, seed: int, scale: float, cap: float) -> None:
     x = (np.random.default_rng(seed).standard_normal(size) * scale).astype(np.float32)
     assert np.abs(kernels.softcap(x, cap) - reference.softcap(x, cap)).max() <= reference.SOFTCAP_BOUND * cap

@@ -14,7 +14,7 @@ SIZES = st.integers(1, 70)
 
 
 @given(SIZES, st.integers(1, 6), st.integers(1, 5), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_int8_products_equal_the_oracle_bit_for_bit(rows: int, lanes: int, tokens: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes = rng.integers(-127, 128, (rows, 32 * lanes), dtype=np.int8)
@@ -24,7 +24,7 @@ def test_int8_products_equal_the_oracle_bit_for_bit(rows: int, lanes: int, token
 
 
 @given(SIZES, SIZES, st.integers(1, 5), st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float16]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_float_products_stay_within_their_bound(rows: int, columns: int, tokens: int, seed: int, dtype: type) -> None:
     rng = np.random.default_rng(seed)
     weight = rng.standard_normal((rows, columns)).astype(dtype)
@@ -34,7 +34,7 @@ def test_float_products_stay_within_their_bound(rows: int, columns: int, tokens:
 
 
 @given(SIZES, st.integers(1, 20), st.integers(1, 5), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_transposed_products_stay_within_their_bound(rows: int, count: int, tokens: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     weight = rng.integers(-127, 128, (count, -(-rows // 32) * 32), dtype=np.int8)

@@ -15,7 +15,7 @@ FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 70), elements=FLOATS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_codes_and_scale_equal_the_oracle(x: np.ndarray) -> None:
     codes, scale = kernels.quantize_activations(x)
     expected, expected_scale = reference.quantize_activations(x)
@@ -24,7 +24,7 @@ def test_codes_and_scale_equal_the_oracle(x: np.ndarray) -> None:
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 70), elements=st.floats(-1e6, 1e6, width=32)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_error_is_at_most_half_a_step(x: np.ndarray) -> None:
     codes, scale = kernels.quantize_activations(x)
     assert np.abs(codes * np.float64(scale) - x).max() <= 0.5001 * scale + 1e-30

@@ -19,7 +19,7 @@ def vectors(dimension: int, seed: int) -> np.ndarray:
 
 
 @given(DIMENSIONS, SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rotation_and_transpose_stay_within_their_bound(dimension: int, seed: int) -> None:
     x = vectors(dimension, seed)
     bound = reference.ROTATE_BOUND * np.linalg.norm(x, axis=1, keepdims=True)
@@ -28,7 +28,7 @@ def test_rotation_and_transpose_stay_within_their_bound(dimension: int, seed: in
 
 
 @given(DIMENSIONS, SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_transpose_undoes_the_rotation(dimension: int, seed: int) -> None:
     x = vectors(dimension, seed)
     back = kernels.rotate_transpose(kernels.rotate(x, seed), seed)

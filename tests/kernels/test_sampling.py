@@ -24,7 +24,7 @@ LOGITS = np.random.default_rng(0).standard_normal(50).astype(np.float32)
     st.booleans(),
     st.sampled_from([0, 1, 5, 300]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_tokens_and_evidence_equal_the_oracle(
     vocab: int, seed: int, temperature: float, top_p: float, top_k: int, constrained: bool, top: int
 ) -> None:

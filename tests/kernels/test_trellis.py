@@ -28,7 +28,7 @@ def random_tables(kind: str, seed: int) -> np.ndarray:
 
 
 @given(kinds, BITS, ROWS, COLUMNS, SEEDS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_decoding_equals_the_oracle_bit_for_bit(kind: str, bits: int, rows: int, columns: int, seed: int) -> None:
     codes, tables = random_codes(bits, rows, columns, seed), random_tables(kind, seed)
     ours = kernels.decode_trellis(codes, tables, bits, rows, kind=kind)
@@ -36,7 +36,7 @@ def test_decoding_equals_the_oracle_bit_for_bit(kind: str, bits: int, rows: int,
 
 
 @given(kinds, BITS, ROWS, COLUMNS, SEEDS, st.integers(1, 5))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_products_equal_the_oracle_bit_for_bit(kind: str, bits: int, rows: int, columns: int, seed: int, tokens: int) -> None:
     codes, tables = random_codes(bits, rows, columns, seed), random_tables(kind, seed)
     x = np.random.default_rng(seed + 1).integers(-127, 128, (tokens, columns), dtype=np.int8)

@@ -24,7 +24,7 @@ def normal(rows: int, columns: int, seed: int, bits: int, kind: str = "trellis")
     return (np.random.default_rng(seed).standard_normal((rows, columns)) / unit(bits, kind=kind)).astype(np.float32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(kind=kinds, bits=bit_widths, groups=st.integers(1, 40), columns=st.integers(1, 3), seed=st.integers(0, 99))
 def test_the_codes_decode_to_the_returned_values(kind: str, bits: int, groups: int, columns: int, seed: int) -> None:
     book = tables(bits, kind=kind)
@@ -76,7 +76,7 @@ def test_short_cyclic_strings_are_not_far_from_the_best_of_all(kind: str, bits: 
     assert best <= found <= loss * best
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(bits=bit_widths, threads=st.integers(1, 4))
 def test_the_number_of_threads_changes_nothing(bits: int, threads: int) -> None:
     x = normal(520, 3, 2, bits)

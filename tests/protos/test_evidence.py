@@ -136,7 +136,7 @@ def test_no_other_type_of_policy_accepts_development_evidence(policy: object) ->
     assert refused_claim(signed(config()), policy) == "type"  # type: ignore[arg-type]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_any_flipped_bit_of_the_evidence_is_refused(data: st.DataObject) -> None:
     raw = bytearray(signed(config()).SerializeToString())

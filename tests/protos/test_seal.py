@@ -28,7 +28,7 @@ def seal(message: bytes = b"prompt", binding: Binding = BINDING) -> Sealed:
     return seal_request(message, public_key(KEY.public_bytes), binding)[0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(max_size=2000), st.lists(st.binary(max_size=300), max_size=6), st.sampled_from(Padding), st.sampled_from(sorted(SUITES)))
 def test_a_request_and_its_answer_come_out_as_they_went_in(prompt: bytes, parts: list[bytes], padding: Padding, suite: int) -> None:
     sealed, opener = seal_request(prompt, public_key(KEY.public_bytes), BINDING, padding=padding, suite=suite)

@@ -222,7 +222,7 @@ def explored(examples: int, visit: Any = check) -> House:
     try:
         with asyncio.Runner() as runner, house.channels.watched():
 
-            @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
             @given(policies, st.lists(requests, **lists), st.lists(strategies.snapshots, **lists), st.lists(faults, **lists))
             def search(policy: Policy, asked: list[Request], devices: list[Snapshot], breaking: list[Fault]) -> None:
                 runner.run(visit(house, policy, asked, devices, breaking))

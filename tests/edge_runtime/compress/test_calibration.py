@@ -69,7 +69,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, tokenizer: Tokeni
         read(tmp_path / name, tokenizer)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=3000), suffix=st.sampled_from([".txt", ".jsonl"]))
 def test_any_bytes_are_read_or_refused(tmp_path: Path, tokenizer: Tokenizer, content: bytes, suffix: str) -> None:
     path = tmp_path / f"any{suffix}"

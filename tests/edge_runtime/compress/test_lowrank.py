@@ -26,7 +26,7 @@ def energy(e: NDArray[np.floating], h: NDArray[np.float64]) -> float:
     return float(np.trace(e @ h @ e.T))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 20), cols=st.integers(1, 20), share=st.floats(0, 1))
 def test_every_row_space_has_orthonormal_rows(rows: int, cols: int, share: float) -> None:
     rank = max(1, int(share * min(rows, cols)))

@@ -39,7 +39,7 @@ def test_the_error_stays_within_its_bound(kind: str, bits: int) -> None:
     assert matrix.error < ERROR_BOUND[kind, bits]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(rows=st.integers(1, 40), cols=st.integers(1, 40), bits=st.sampled_from([1, 2, 3, 4, 8]))
 def test_any_size_has_the_shapes_of_the_format(rows: int, cols: int, bits: int) -> None:
     spec = MatrixSpec("int8" if bits == 8 else "trellis", bits, rows, cols, 0, 3, 0 if bits == 8 else 4)

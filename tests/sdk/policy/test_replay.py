@@ -138,7 +138,7 @@ def test_a_certificate_is_asked_for_this_build_confidence_and_cloud(tmp_path: Pa
         Replayer(policy, now=50.0).route(replace(named, confidence=0.97, facts=FACTS))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(0, 1), st.integers(1, 10_000))
 def test_the_interval_of_the_risk_holds_the_mean_and_narrows(mean: float, n: int) -> None:
     low, high = mean_bounds(mean, n)
@@ -170,7 +170,7 @@ def test_evidence_of_the_stream_counts_only_for_its_own_window() -> None:
         route_under(parse_policy("version = 1\n[handoff]\nwindow = 8\n"), replace(doubtful, local_tokens=20))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings, st.floats(0, 1))
 def test_the_route_is_what_the_decision_would_be(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, confidence: float) -> None:
     route = route_under(policy, line(facts=facts, snapshot=snapshot, spent=spent, confidence=confidence))

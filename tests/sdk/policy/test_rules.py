@@ -102,7 +102,7 @@ def written(rules: list[tuple[str, str, bool]]) -> Policy:
     return policy(*texts)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(RULES, strategies.facts, strategies.snapshots, strategies.spendings)
 def test_rules_only_narrow_and_never_raise(rules: list[tuple[str, str, bool]], facts: Facts, snapshot: Snapshot, spent: Spent) -> None:
     with_rules, without = decide(written(rules), facts, snapshot, spent), decide(Policy(), facts, snapshot, spent)
@@ -160,7 +160,7 @@ MEASURED: dict[str, tuple[str, str]] = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings)
 def test_the_value_that_a_check_names_would_have_turned_it(found: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> None:
     snapshot = replace(snapshot, plugged=False)

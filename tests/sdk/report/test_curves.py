@@ -12,7 +12,7 @@ from leanto.report.curves import at_threshold, deferral, distribution, reliabili
 outcomes = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=80)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(outcomes)
 def test_every_curve_goes_from_all_in_the_cloud_to_all_local(rows: list[tuple[float, bool]]) -> None:
     score, right = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
@@ -25,7 +25,7 @@ def test_every_curve_goes_from_all_in_the_cloud_to_all_local(rows: list[tuple[fl
         assert quality <= np.interp(share, *zip(*curve.oracle, strict=True)) + 1e-9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(outcomes, st.floats(0, 1))
 def test_a_threshold_chooses_a_point_of_the_curve(rows: list[tuple[float, bool]], threshold: float) -> None:
     score, right = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])

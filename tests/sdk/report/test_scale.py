@@ -9,7 +9,7 @@ from leanto.report.scale import Scale, spanning
 positive = st.floats(1e-6, 1e9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(positive, min_size=1, max_size=20), st.booleans())
 def test_an_axis_holds_its_values_and_has_a_few_ticks(values: list[float], log: bool) -> None:
     scale = spanning("x", values, log=log)
