@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from asking import BETTER, CALL
 from fakes import FakeCloud, FakeEdge, FakeMeter, UntouchableCloud, call_tokens, chunks, fault
 from leanto import AsyncClient, CloudUnavailable, Decision, Policy
-from leanto.certificate import Certificate, Point, sign
-from leanto.certified import score_name
 from leanto.cli import main
 from leanto.errors import OutputError, PolicyError
 from leanto.ledger import Ledger
 from leanto.policy import load_policy, parse_policy
-
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PUBLIC = base64.b64encode(KEY.public_key().public_bytes_raw()).decode()
-POINTS = (Point(0.05, 0.5, 0.9, 0.04), Point(0.025, 0.8, 0.6, 0.02))
+from promises import PROMISE, PUBLIC
 
 
 @pytest.fixture
 def policy(tmp_path: Path) -> Policy:
-    certificate = Certificate("call", "edge-build", "fake-large", score_name(None), 0.05, 3000, POINTS, 0.0, 4e9)
-    (tmp_path / "call.json").write_text(sign(certificate, KEY))
+    (tmp_path / "call.json").write_text(PROMISE)
     (tmp_path / "p.toml").write_text(
         f'version = 1\n[quality]\ncertificates = ["call.json"]\ncertificate_key = "{PUBLIC}"\n'
         '[targets.cloud]\naddress = "127.0.0.1:1"\nmodel = "fake-large"\nusd_per_million_answer_tokens = 1e6\n'

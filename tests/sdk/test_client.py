@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -9,22 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-import strategies
-from fakes import SURE, UNSURE, FakeCloud, FakeEdge, FakeMeter, UntouchableCloud, call_tokens, chunks, tokens
+from fakes import UNSURE, FakeCloud, FakeEdge, FakeMeter, UntouchableCloud, call_tokens, chunks, tokens
 from leanto import (
     AsyncClient,
     Client,
     FinalEvent,
-    LeantoError,
     ModelError,
     OutputError,
     Policy,
     PromptRefused,
     RemoteTarget,
-    Snapshot,
     TargetError,
     TextEvent,
     parse_policy,
@@ -199,47 +193,6 @@ def test_no_prompt_and_no_answer_is_in_the_decision_log(tmp_path: Path) -> None:
     lines = (tmp_path / "log").read_text().splitlines()
     assert [json.loads(line)["privacy"] for line in lines] == ["personal", "secret"]
     assert not any(word in line for line in lines for word in (SECRET_WORDS, "xylophone", "quagga"))
-
-
-@given(
-    policy=strategies.policies,
-    snapshot=strategies.snapshots,
-    logprob=st.sampled_from([SURE, -1.5, UNSURE]),
-    breaks_at=st.none() | st.integers(0, 6),
-    task=st.sampled_from(["call", "text"]),
-    tasks=st.sampled_from([("call", "text"), ("text",)]),
-    streamed=st.booleans(),
-    data=st.data(),
-)
-def test_a_private_request_puts_nothing_on_any_channel_whatever_the_policy_and_whatever_fails(
-    policy: Policy,
-    snapshot: Snapshot,
-    logprob: float,
-    breaks_at: int | None,
-    task: Any,
-    tasks: tuple[str, ...],
-    streamed: bool,
-    data: st.DataObject,
-) -> None:
-    script: list[Token | Exception] = [*(call_tokens(CALL, logprob) if task == "call" else tokens("a b c d e f", logprob))]
-    if breaks_at is not None:
-        script.insert(breaks_at, RuntimeError("broken"))
-    readings = {name: value for name, value in snapshot.to_dict().items() if value is not None}
-    client = AsyncClient(
-        model=FakeEdge(script, tasks=tasks), cloud=UntouchableCloud(), policy=policy, sources=[lambda: readings], meter=FakeMeter(None)
-    )
-
-    async def run() -> None:
-        with contextlib.suppress(LeantoError):
-            if streamed:
-                async for _ in client.stream("x", task=task, private=True):
-                    pass
-            else:
-                assert (await client.ask("x", task=task, private=True)).decision.bytes_sent == 0
-        assert client._leg is None
-        await client.aclose()
-
-    asyncio.run(run())
 
 
 def test_a_real_leg_is_made_only_when_the_cloud_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

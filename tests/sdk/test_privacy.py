@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
+import select
+import socket
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import strategies
 from channels import Channels, RecordingCloud
 from fakes import SURE, UNSURE, FakeClock, FakeEdge, FakeMeter, call_tokens, chunks, fault, tokens
-from leanto import AsyncClient, CloudUnavailable, Decision, LeantoError, Policy, Snapshot
+from leanto import AsyncClient, Client, CloudUnavailable, Decision, LeantoError, Policy, Snapshot
 from leanto.ledger import Ledger, Spending
 from leanto.otel import OpenTelemetry
 from leanto.policy.rules import read_rule
-from leanto.policy.schema import Privacy
+from leanto.policy.schema import ARTIFACT, Audit, Budgets, CloudTarget, Privacy
 from leanto.policy.verdict import CLOUD
 from leanto.remote import RemoteTarget
 from leanto.trace import attributes, headers
 from leanto_edge import GenerationRequest, PromptError, Token
+from promises import PROMISE, PUBLIC
 
 WORD = "zanzibar"
 FEW, MANY = 1_000, 100_000
@@ -71,6 +75,7 @@ class Fault:
     tick_s: float
 
 
+UNBROKEN = Fault("answers", SURE, at=6, cloud="answers", recorder=False, ledger=False, tick_s=0.0)
 requests = st.builds(
     Request,
     st.sampled_from(["ask", "stream", "chat", "explain"]),
@@ -89,7 +94,10 @@ faults = st.builds(
     st.sampled_from([0.0, 0.0, 5.0]),
 )
 policies = st.builds(
-    lambda policy, rules: replace(policy, rules=rules), strategies.policies, st.sampled_from([(), *((rule,) for rule in RULES)])
+    lambda policy, rules, audited: replace(audits(policy) if audited else policy, rules=rules),
+    strategies.policies,
+    st.sampled_from([(), *((rule,) for rule in RULES)]),
+    st.booleans(),
 )
 ERRORS: dict[str, Exception] = {
     "prompt": PromptError("too long"),
@@ -97,6 +105,15 @@ ERRORS: dict[str, Exception] = {
     "broken": RuntimeError("a kernel failed"),
     "value": ValueError("nonsense"),
 }
+
+
+def audits(policy: Policy) -> Policy:
+    """Every certified answer of every class is to be asked again, of the private ones, too, which no file could say. The budgets let
+    the edge answer, for only its answers are audited."""
+    quality = replace(policy.quality, certificates=(ARTIFACT,), certificate_key=PUBLIC)
+    budgets = Budgets(battery_floor_percent=0, max_temperature_c=150)
+    audit = Audit(share=1.0, classes=tuple(policy.privacy.classes))
+    return replace(policy, cloud=CloudTarget("127.0.0.1:9", model=RecordingCloud.model_id), budgets=budgets, quality=quality, audit=audit)
 
 
 class BrokenLedger(Ledger):
@@ -130,7 +147,8 @@ def edge_of(broken: Fault) -> FakeEdge:
             made[broken.at % len(made)] = Token(0, "x", float("nan"), float("nan"), float("nan"))
         return [*made[: broken.at], ERRORS[broken.edge]] if broken.edge in ERRORS else made
 
-    info: dict[str, Any] = {"tasks": ()} if broken.edge == "knows nothing" else {"fit": False} if broken.edge == "unfit" else {}
+    info: dict[str, Any] = {"certificates": (json.loads(PROMISE),)}
+    info |= {"tasks": ()} if broken.edge == "knows nothing" else {"fit": False} if broken.edge == "unfit" else {}
     return FakeEdge(script, **info)
 
 
@@ -142,6 +160,8 @@ class House:
         self.ledgers = {False: Ledger(), True: BrokenLedger()}
         self.seen: set[int] = set()
         self.answered = 0
+        self.certified = 0
+        self.audited = 0
         self.telemetry = OpenTelemetry()
 
     def client(self, policy: Policy, snapshot: Snapshot, broken: Fault) -> tuple[AsyncClient, BrokenRecorder]:
@@ -195,12 +215,15 @@ async def check(house: House, policy: Policy, asked: list[Request], devices: lis
         for request in asked:
             privacy = next(classes)
             decision = await house.run(client, request, privacy)
+            await client._auditor.close()
             case = (policy, privacy, request, snapshot, broken)
             assert house.channels.used == [], case
             if decision is not None:
                 sent = (decision.bytes_sent, decision.bytes_received, decision.cloud_tokens, decision.usd)
                 assert sent == (0, 0, 0, 0.0), case
                 assert CLOUD not in decision.route, case
+                assert not decision.audited, case
+            house.certified += decision is not None and "certified" in decision.labels
             house.answered += decision is not None and decision.local_tokens > 0
             house.seen.add(hash((policy.hash, privacy, request, snapshot, broken)))
         assert not any(WORD in told for told in recorder.told)
@@ -211,7 +234,9 @@ async def ask_in_public(house: House, policy: Policy, asked: list[Request], devi
     for snapshot, broken in itertools.product(devices, breaking):
         client, _ = house.client(replace(policy, privacy=Privacy()), snapshot, broken)
         for request in asked:
-            await house.run(client, request, "public")
+            decision = await house.run(client, request, "public")
+            await client._auditor.close()
+            house.audited += decision is not None and decision.audited
 
 
 def explored(examples: int, visit: Any = check) -> House:
@@ -223,6 +248,7 @@ def explored(examples: int, visit: Any = check) -> House:
         with asyncio.Runner() as runner, house.channels.watched():
 
             @settings(max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
+            @example(audits(Policy()), [Request("ask", "call", None, 8)], [Snapshot()], [UNBROKEN])
             @given(policies, st.lists(requests, **lists), st.lists(strategies.snapshots, **lists), st.lists(faults, **lists))
             def search(policy: Policy, asked: list[Request], devices: list[Snapshot], breaking: list[Fault]) -> None:
                 runner.run(visit(house, policy, asked, devices, breaking))
@@ -237,15 +263,31 @@ def test_a_private_request_puts_no_byte_on_any_channel() -> None:
     house = explored(FEW // 100)
     assert len(house.seen) >= FEW
     assert house.answered > FEW // 10
+    assert house.certified > 0
 
 
 @pytest.mark.privacy
 @pytest.mark.timeout(900)
 def test_a_hundred_thousand_private_requests_put_no_byte_on_any_channel() -> None:
-    house = explored(MANY // 110)
-    print(f"{len(house.seen):,} different private requests, {house.answered:,} of them answered; bytes sent: 0")
+    house = explored(MANY // 90)
+    certified = f"{house.certified:,} of them with a certificate that an audit would watch"
+    print(f"{len(house.seen):,} different private requests, {house.answered:,} answered, {certified}; bytes sent: 0")
     assert len(house.seen) >= MANY
 
 
-def test_the_same_search_in_public_uses_every_channel() -> None:
-    assert set(explored(20, ask_in_public).channels.used) == {"leg", "channel"}
+def test_the_same_search_in_public_uses_every_channel_and_audits() -> None:
+    house = explored(20, ask_in_public)
+    assert set(house.channels.used) == {"leg", "channel"}
+    assert house.audited > 0
+
+
+@pytest.mark.parametrize(("privacy", "heard"), [("secret", False), ("public", True)])
+def test_a_node_that_listens_hears_of_public_requests_alone(privacy: str, heard: bool) -> None:
+    """From the other end, by whatever way a byte may come, that of native code too."""
+    policy = audits(Policy(rules=RULES[:1]))
+    policy = replace(policy, budgets=replace(policy.budgets, deadline_ms=1_000))
+    with socket.create_server(("127.0.0.1", 0)) as node:
+        target = replace(DIALLED, address=f"127.0.0.1:{node.getsockname()[1]}")
+        with Client(policy=policy, cloud=target) as client:
+            client.ask("wake me at six", privacy=privacy)
+        assert bool(select.select([node], [], [], 0)[0]) == heard
