@@ -16,9 +16,11 @@ from grpc import aio
 
 from benchmarks.measure import Row, median, quantile, run_cli
 from benchmarks.node import PLAIN, Variant, node, read_padded
+from leanto.channel import OPTIONS
 from leanto.clock import Clock
 from leanto.remote import Meter, PaddingLevel, RemoteChunk, RemoteLeg, RemoteRequest, RemoteTarget, dial_target
-from leanto.sealed_session import _OPTIONS, SealedSession, _Answer, _size
+from leanto.sealed_answer import Answer
+from leanto.sealed_session import SealedSession, _size
 from leanto_wire.claims import Claims
 from leanto_wire.development import DevelopmentPolicy
 from leanto_wire.evidence import verify
@@ -105,7 +107,7 @@ class _PlainSession(SealedSession):
         outer = GenerateRequest.FromString(message)
         call = ask(outer, timeout=self._left_s(until))
         meter.sent += _size(outer)
-        answer = _Answer(_Unsealed(), None, claims.model_id, request.max_tokens, self._address)  # type: ignore[arg-type]
+        answer = Answer(_Unsealed(), None, claims.model_id, request.max_tokens, self._address)  # type: ignore[arg-type]
         try:
             async for response in call:
                 meter.received += _size(response)
@@ -171,7 +173,7 @@ async def _cached(target: RemoteTarget, calls: int) -> Row:
 
 async def _evidence(target: RemoteTarget) -> tuple[EvidenceResponse, bytes, DevelopmentPolicy]:
     nonce = secrets.token_bytes(NONCE_BYTES)
-    async with aio.insecure_channel(target.address, options=_OPTIONS) as channel:
+    async with aio.insecure_channel(target.address, options=OPTIONS) as channel:
         evidence = await PrivateComputeStub(channel).GetEvidence(EvidenceRequest(nonce=nonce))
     return evidence, nonce, DevelopmentPolicy.from_base64(target.development_root or "")
 

@@ -22,7 +22,8 @@ from leanto.record import Situation, price
 from leanto.remote import remote_request
 
 if TYPE_CHECKING:
-    from leanto.cascade import Cascade, CloudLeg
+    from leanto.cascade import Cascade
+    from leanto.leg import CloudLeg
 
 PATIENCE_S = 5.0  # for what is still under way when the client closes
 

@@ -7,10 +7,10 @@ on from exactly what was shown. Nothing is shown twice and nothing shown is lost
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from leanto.clock import Clock
 from leanto.decision import Promise, Target
@@ -26,6 +26,7 @@ from leanto.errors import (
     ProtocolFault,
 )
 from leanto.events import HandoffEvent, RestartEvent, TextEvent
+from leanto.leg import CloudCall, CloudLeg
 from leanto.local import Confidence, EdgeModel, LocalRun, Watch, assess
 from leanto.policy import (
     Policy,
@@ -47,7 +48,7 @@ from leanto.remote import remote_request
 from leanto.request import Ask, parse_call
 
 if TYPE_CHECKING:
-    from leanto.remote import RemoteChunk, RemoteRequest
+    from leanto.remote import RemoteChunk
 
 CLOUD_SHARE = 0.8  # of the time left; the rest is the edge's, should the cloud be late
 Shown = TextEvent | HandoffEvent | RestartEvent
@@ -59,48 +60,6 @@ _FAULT_LABELS: dict[type[LeantoError], str] = {
     ProtocolFault: "cloud-invalid",
     PromptRefused: "cloud-cannot",
 }
-
-
-class CloudCall(Protocol):
-    """One call in flight; closing it cancels it on the node too."""
-
-    @property
-    def bytes_sent(self) -> int:
-        """Bytes put on the wire for this call so far."""
-        ...
-
-    @property
-    def bytes_received(self) -> int:
-        """Bytes taken from it."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[RemoteChunk]: ...
-    async def __anext__(self) -> RemoteChunk: ...
-    async def aclose(self) -> None:
-        """Cancel, or free what is left of a finished call."""
-        ...
-
-
-class CloudLeg(Protocol):
-    """What the cascade needs of the cloud; leanto.remote.RemoteLeg is one."""
-
-    @property
-    def model_id(self) -> str | None:
-        """Which model answered last, as the node says."""
-        ...
-
-    @property
-    def evidence_id(self) -> str | None:
-        """Type and digest of the evidence that the node was believed for."""
-        ...
-
-    def generate(self, request: RemoteRequest) -> CloudCall:
-        """Start a call; everything that can fail fails with the first chunk."""
-        ...
-
-    async def close(self) -> None:
-        """Close the channel."""
-        ...
 
 
 class Cascade:

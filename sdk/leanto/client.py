@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from leanto.auditor import Auditor
-from leanto.cascade import Cascade, CloudLeg
+from leanto.cascade import Cascade
 from leanto.certified import Certified, score_name
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
@@ -24,6 +24,7 @@ from leanto.energy import Measurement, Meter, meters
 from leanto.errors import LeantoError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
 from leanto.ledger import Ledger
+from leanto.leg import CloudLeg
 from leanto.local import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
 from leanto.pace import Pace

@@ -12,45 +12,39 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core would write to the application's stderr; read at its first import
 
-import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from grpc import StatusCode, aio
 
+from leanto.channel import open_channel
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, DeadlineExceeded, EvidenceRefused, Fault, PromptRefused, ProtocolFault, TargetError
-from leanto.remote import Meter, RemoteChunk, RemoteRequest, RemoteTarget, Tls
+from leanto.remote import Meter, RemoteChunk, RemoteRequest, RemoteTarget
+from leanto.sealed_answer import Answer
 from leanto_wire.claims import Claims
 from leanto_wire.development import DevelopmentPolicy
 from leanto_wire.errors import EvidenceError, SealError
 from leanto_wire.evidence import Policy, verify
 from leanto_wire.frame import Padding, frame_bytes
 from leanto_wire.keys import public_key
-from leanto_wire.records import RecordReader
 from leanto_wire.report_data import NONCE_BYTES
-from leanto_wire.seal import MAX_MESSAGE_BYTES, Binding, Opener, Sealed, seal_request
+from leanto_wire.seal import MAX_MESSAGE_BYTES, Binding, Sealed, seal_request
 from leanto_wire.v1.inference_pb2 import (
     TASK_CALL,
     TASK_TEXT,
     Cadence,
-    GenerateError,
     GenerateRequest,
-    GenerateResponse,
-    GenerateStreamChunk,
     SamplingParams,
 )
-from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, SealedChunk, SealedRequest
+from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, SealedRequest
 from leanto_wire.v1.private_compute_pb2_grpc import PrivateComputeStub
 
 if TYPE_CHECKING:
     from leanto.release_log import LogReader
     from leanto.wallet import Wallet
-
-T = TypeVar("T")
 
 _logger = logging.getLogger("leanto")
 
@@ -60,17 +54,6 @@ RECONNECT_S = 0.15  # before the last attempt: gRPC tries a lost connection agai
 RTT_WEIGHT = 0.5  # of the newest; evidence is fetched seldom
 _PREFIX_BYTES = 5  # gRPC's, before each message
 
-_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES + 8192),
-    ("grpc.max_metadata_size", 8192),
-    ("grpc.enable_retries", 0),  # a retry is sealed again, so gRPC must not repeat one
-    ("grpc.enable_http_proxy", 0),  # no detour by environment variable
-    ("grpc.service_config_disable_resolution", 1),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone
-)
 _TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION, StatusCode.CANCELLED)  # CANCELLED by a node that drains
 
 
@@ -167,7 +150,7 @@ class SealedSession:
         outer = _outer(sealed, claims, token)
         call = self._stub.Generate(outer, timeout=self._left_s(until))
         meter.sent += _size(outer)
-        answer = _Answer(opener, self._cadence, claims.model_id, request.max_tokens, self._address)
+        answer = Answer(opener, self._cadence, claims.model_id, request.max_tokens, self._address)
         try:
             async for chunk in call:
                 meter.received += _size(chunk)
@@ -185,89 +168,6 @@ class SealedSession:
 
     def _fault(self, error: aio.AioRpcError) -> Fault:
         return _FAULTS.get(error.code(), _broken_protocol)(self._address)
-
-
-class _Answer:
-    """Opens an answer's chunks and holds the node to the protocol. With a cadence, each is one frame of a stream of records."""
-
-    def __init__(self, opener: Opener, cadence: Cadence | None, model_id: str, max_tokens: int, address: str) -> None:
-        self._opener = opener
-        self._cadence = cadence
-        self._records = RecordReader()
-        self._model_id = model_id
-        self._tokens_left = max_tokens
-        self._address = address
-        self._last: RemoteChunk | Exception | None = None
-
-    def take(self, sealed: SealedChunk) -> list[RemoteChunk]:
-        """The parts of the answer in `sealed`, none in a dummy; how it ends is kept for `finish`, so that no end is told early."""
-        message = self._opener.open(sealed.ciphertext, final=sealed.final)
-        messages = [message] if self._cadence is None else self._records.feed(message)
-        parts = [part for message in messages for part in self.read(self._parse(message))]
-        ended, paced = self._last is not None, self._cadence is not None
-        if sealed.final is not ended and not (paced and ended):  # paced: dummies may follow the end
-            raise self._broken("the answer ends where it should not")
-        if self._cadence is not None and sealed.final:
-            self._records.close()
-            if self._opener.opened % self._cadence.frames:
-                raise self._broken("the answer leaves its cadence")
-        return parts
-
-    def _parse(self, message: bytes) -> GenerateResponse:
-        try:
-            return GenerateResponse.FromString(message)
-        except DecodeError:
-            raise self._broken("a chunk holds no response") from None
-
-    def read(self, response: GenerateResponse) -> list[RemoteChunk]:
-        """The parts of the answer in `response`; the end is kept."""
-        if self._last is not None:
-            raise self._broken("the answer goes on after its end")
-        match response.WhichOneof("response"):
-            case "chunk":
-                return [self._chunk(response.chunk)]
-            case "chunks":
-                return [self._chunk(chunk) for chunk in response.chunks.chunks]
-            case "complete":
-                self._last = self._complete(response)
-            case "error":
-                self._last = self._refused(response.error)
-            case _:
-                raise self._broken("a chunk holds no response")
-        return []
-
-    def finish(self) -> RemoteChunk:
-        """The last chunk. Raises SealError if the stream was cut before it."""
-        self._opener.close()
-        if self._last is None:
-            raise self._broken("the answer has no end")
-        if isinstance(self._last, Exception):
-            raise self._last
-        return self._last
-
-    def _chunk(self, chunk: GenerateStreamChunk) -> RemoteChunk:
-        self._tokens_left -= len(chunk.token_ids)
-        logprobs = tuple(chunk.output_logprobs.token_logprobs)
-        if self._tokens_left < 0 or len(logprobs) != len(chunk.token_ids):
-            raise self._broken("more tokens than were asked for, or tokens without their logprobs")
-        return RemoteChunk(chunk.text, tuple(chunk.token_ids), logprobs)
-
-    def _complete(self, response: GenerateResponse) -> RemoteChunk:
-        complete = response.complete
-        if complete.model_id != self._model_id:
-            raise self._broken("another model answered than the evidence names")
-        if complete.finish_reason not in ("stop", "length"):
-            raise self._broken("an unknown finish reason")
-        return RemoteChunk("", finish_reason=complete.finish_reason)
-
-    def _refused(self, error: GenerateError) -> Exception:
-        said = "".join(char if char.isprintable() else " " for char in error.message)[:300]
-        if error.code == GenerateError.CODE_INVALID_ARGUMENT:
-            return PromptRefused(f"{self._address} refused the request: {said}")
-        return CloudUnavailable(f"{self._address} cannot do this: {said}", retryable=False)
-
-    def _broken(self, what: str) -> ProtocolFault:
-        return ProtocolFault(f"{self._address} broke the protocol: {what}")
 
 
 def inner_message(request: RemoteRequest, padding: Padding, cadence: Cadence | None) -> bytes:
@@ -353,31 +253,12 @@ def _wallet(target: RemoteTarget, clock: Clock) -> Wallet | None:
 def _connect(target: RemoteTarget, dial: str) -> tuple[aio.Channel, Any]:
     """A channel with its stub, or what stands for both where a relay is in between."""
     if target.relay is None:
-        channel = _open_channel(target, dial)
+        channel = open_channel(dial, target.tls)
         return channel, PrivateComputeStub(channel)
     from leanto.relayed import RelayedNode
 
     node: Any = RelayedNode(target, target.relay)
     return node, node
-
-
-def _open_channel(target: RemoteTarget, dial: str) -> aio.Channel:
-    tls = target.tls
-    if tls is None:
-        return aio.insecure_channel(dial, options=_OPTIONS)
-    named = [] if tls.server_name is None else [("grpc.ssl_target_name_override", tls.server_name)]
-    return aio.secure_channel(dial, _credentials(tls), options=[*_OPTIONS, *named])
-
-
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
-    if (tls.client_certificate is None) is not (tls.client_key is None):
-        raise TargetError("a client certificate and its key go together; give both or neither")
-    files = (tls.root_certificates, tls.client_key, tls.client_certificate)
-    try:
-        roots, key, certificate = (None if file is None else Path(file).read_bytes() for file in files)
-    except OSError as error:
-        raise TargetError(f"cannot read the TLS file {error.filename}: {error.strerror}") from None
-    return grpc.ssl_channel_credentials(roots, key, certificate)
 
 
 def _broken_protocol(address: str) -> Fault:

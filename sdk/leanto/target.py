@@ -12,7 +12,7 @@ from leanto.policy.schema import CloudTarget
 from leanto.remote import Relay, ReleaseLog, RemoteLeg, RemoteTarget, Tls, TokenSource, dial_target, is_loopback
 
 if TYPE_CHECKING:
-    from leanto.cascade import CloudLeg
+    from leanto.leg import CloudLeg
     from leanto_wire.policies import HardwarePolicy
 
 
