@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from google.protobuf.message import Message
 from grpc import aio
 
+from leanto.errors import LeantoError
 from leanto.remote import RemoteChunk, RemoteLeg, RemoteRequest, RemoteTarget
 from leanto_cloud.attesters.base import Attester
 from leanto_cloud.development import DevelopmentAttester
@@ -32,6 +34,7 @@ from leanto_wire.v1.private_compute_pb2 import EvidenceRequest, EvidenceResponse
 
 MODEL_ID = "echo@" + "0" * 64
 RELEASE = bytes(range(32))
+REQUEST = RemoteRequest("red green blue", max_tokens=4, timeout_s=20)
 
 
 class EchoEngine:
@@ -125,6 +128,15 @@ async def open_leg(target: RemoteTarget, **more: Any) -> AsyncIterator[RemoteLeg
         yield leg
     finally:
         await leg.close()
+
+
+async def fault_of(target: RemoteTarget, request: RemoteRequest = REQUEST, **more: Any) -> LeantoError:
+    """What a request ends in, told in one line."""
+    async with open_leg(target, **more) as leg:
+        with pytest.raises(LeantoError) as caught:
+            await collect(leg, request)
+    assert "\n" not in str(caught.value)
+    return caught.value
 
 
 def seal_by_hand(claims: Claims, message: bytes | Message, token: bytes = b"") -> tuple[SealedRequest, Opener]:

@@ -22,7 +22,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from certificates import Authority
 from leanto.errors import CloudUnavailable, EvidenceRefused, LeantoError, ProtocolFault, TargetError
-from leanto.remote import RemoteRequest, RemoteTarget, Tls, dial_target
+from leanto.remote import RemoteTarget, Tls, dial_target
 from leanto_cloud.development import DevelopmentAttester
 from leanto_cloud.identity import Identity
 from leanto_cloud.tls import TlsFiles, server_credentials
@@ -31,9 +31,8 @@ from leanto_wire.development import sign_report
 from leanto_wire.report_data import report_data
 from leanto_wire.v1.inference_pb2 import GenerateResponse, GenerateStreamChunk, OutputLogProbs
 from leanto_wire.v1.private_compute_pb2 import EvidenceResponse, KeyConfig, SealedChunk, SealedRequest
-from nodes import MODEL_ID, RELEASE, EchoEngine, collect, lying_node, open_leg, running_node
+from nodes import MODEL_ID, RELEASE, REQUEST, EchoEngine, fault_of, lying_node, open_leg, running_node
 
-REQUEST = RemoteRequest("the secret words", max_tokens=4, timeout_s=20)
 ROOT = DevelopmentAttester().root_base64
 
 ELSEWHERE = {
@@ -134,13 +133,6 @@ def test_no_proxy_is_taken_from_the_environment() -> None:
         )
     assert done.stdout == " a\n", done.stderr
     assert heard == []
-
-
-async def fault_of(target: RemoteTarget) -> LeantoError:
-    async with open_leg(target) as leg:
-        with pytest.raises(LeantoError) as caught:
-            await collect(leg, REQUEST)
-    return caught.value
 
 
 def test_a_client_with_tls_does_not_fall_back_to_plaintext(tmp_path: Path) -> None:
