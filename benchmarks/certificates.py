@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 import leanto_edge
 from benchmarks.measure import Row, Section, parser, publish
-from leanto.audit import Audit, observe
+from leanto.certificates.audit import Audit, observe
+from leanto.certificates.selective_risk import Flags, Vector, certify, least_pairs, prefix_p_values, upper_bound
 from leanto.cli.calibrate import answers
 from leanto.confidence import fit, predict
-from leanto.selective_risk import Flags, Vector, certify, least_pairs, prefix_p_values, upper_bound
 
 LARGE = {
     "Qwen-1_8B": "Qwen-72B",

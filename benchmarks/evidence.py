@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.measure import Row, quantile, run_cli
 from leanto.clock import Clock
-from leanto.remote import Meter, RemoteTarget
-from leanto.sealed_session import SealedSession
+from leanto.remote import RemoteTarget
+from leanto.remote.call import Meter
+from leanto.remote.sealed_session import SealedSession
 from leanto_wire.development import DevelopmentPolicy, sign_report
 from leanto_wire.evidence import Claims, nitro, sev_snp, tdx, verify
 from leanto_wire.keys import PrivateKey

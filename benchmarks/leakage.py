@@ -23,7 +23,7 @@ from benchmarks.asker import asker
 from benchmarks.measure import Row, machine, median, show
 from benchmarks.node import Variant, node
 from benchmarks.observer import Message, Observer
-from leanto.remote import PaddingLevel
+from leanto.remote.target import PaddingLevel
 
 ROOT = Path(__file__).parents[1]
 TOPICS, TRACES, WARM_UP = 10, 60, 5

@@ -16,11 +16,13 @@ from grpc import aio
 
 from benchmarks.measure import Row, median, quantile, run_cli
 from benchmarks.node import PLAIN, Variant, node, read_padded
-from leanto.channel import OPTIONS
 from leanto.clock import Clock
-from leanto.remote import Meter, PaddingLevel, RemoteChunk, RemoteLeg, RemoteRequest, RemoteTarget, dial_target
-from leanto.sealed_answer import Answer
-from leanto.sealed_session import SealedSession, _size
+from leanto.remote import RemoteChunk, RemoteLeg, RemoteRequest, RemoteTarget
+from leanto.remote.call import Meter
+from leanto.remote.channel import OPTIONS
+from leanto.remote.sealed_answer import Answer
+from leanto.remote.sealed_session import SealedSession, _size
+from leanto.remote.target import PaddingLevel, dial_target
 from leanto_wire.claims import Claims
 from leanto_wire.development import DevelopmentPolicy
 from leanto_wire.evidence import verify

@@ -6,7 +6,7 @@ python examples/policy.py
 from __future__ import annotations
 
 from leanto import Client, PolicyError, parse_policy
-from leanto.local_node import LocalNode
+from leanto.demo.local_node import LocalNode
 
 POLICY = """
 version = 1

@@ -6,7 +6,7 @@ python examples/private.py
 from __future__ import annotations
 
 from leanto import Client
-from leanto.local_node import LocalNode
+from leanto.demo.local_node import LocalNode
 
 PROMPT = "send an email to priya that my test results are back"
 

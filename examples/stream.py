@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from leanto import Client, FinalEvent, HandoffEvent, TextEvent, default_policy
-from leanto.local_node import LocalNode
+from leanto.demo.local_node import LocalNode
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leanto import Clock, LeantoError
-from leanto.energy import EnergySource
 from leanto.remote import RemoteChunk, RemoteRequest
+from leanto.signals.energy import EnergySource
 from leanto_edge import GenerationRequest, ModelInfo, Token
 
 SURE = -0.05

@@ -7,8 +7,8 @@ import base64
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fakes import FakeCloud
-from leanto.certificate import Certificate, Point, sign
-from leanto.certified import score_name
+from leanto.certificates.certificate import Certificate, Point, sign
+from leanto.certificates.certified import score_name
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = base64.b64encode(KEY.public_key().public_bytes_raw()).decode()

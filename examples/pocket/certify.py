@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from evaluate import answer, is_exact
 
 import leanto_edge
-from leanto.certificate import from_points, score_name, sign
+from leanto.certificates.certificate import from_points, score_name, sign
+from leanto.certificates.selective_risk import certify
 from leanto.confidence import fit, predict_in_stream
-from leanto.selective_risk import certify
 from leanto_edge.artifact import annotate_artifact
 
 ALPHAS, DELTA = (0.05, 0.025, 0.0125), 0.05

@@ -26,8 +26,7 @@ from leanto.errors import (
     ProtocolFault,
 )
 from leanto.events import HandoffEvent, RestartEvent, TextEvent
-from leanto.leg import CloudCall, CloudLeg
-from leanto.local import Confidence, EdgeModel, LocalRun, Watch, assess
+from leanto.local.run import Confidence, EdgeModel, LocalRun, Watch, assess
 from leanto.policy import (
     Policy,
     Verdict,
@@ -45,6 +44,7 @@ from leanto.policy import (
 from leanto.policy.schema import CloudTarget
 from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.remote import remote_request
+from leanto.remote.leg import CloudCall, CloudLeg
 from leanto.request import Ask, parse_call
 
 if TYPE_CHECKING:

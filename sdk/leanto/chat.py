@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from leanto.events import Event, FinalEvent, Reply, whole
-from leanto.local import open_session
+from leanto.local.run import open_session
 from leanto.loop import LoopThread
 from leanto.request import Ask, Task, check_prompt
 

@@ -14,20 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from leanto.auditor import Auditor
 from leanto.cascade import Cascade
-from leanto.certified import Certified, score_name
+from leanto.certificates.auditor import Auditor
+from leanto.certificates.certified import Certified, score_name
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
 from leanto.decision import Decision, Promise
-from leanto.energy import Measurement, Meter, meters
 from leanto.errors import LeantoError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
 from leanto.ledger import Ledger
-from leanto.leg import CloudLeg
-from leanto.local import EdgeModel, open_model, open_session
+from leanto.local.pace import Pace
+from leanto.local.run import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
-from leanto.pace import Pace
 from leanto.policy import Facts, Policy, Spent, foresee
 from leanto.policy.hysteresis import strained
 from leanto.policy.schema import SECRET
@@ -36,10 +34,12 @@ from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.prompt_score import PromptScore
 from leanto.record import Situation, record, settle
 from leanto.remote import RemoteTarget
+from leanto.remote.configured import choose_cloud, open_leg
+from leanto.remote.leg import CloudLeg
 from leanto.request import Ask, Task, parse_call
 from leanto.signals import DEVICE, Sensors, Source
 from leanto.signals import simulate as rehearse
-from leanto.target import choose_cloud, open_leg
+from leanto.signals.energy import Measurement, Meter, meters
 from leanto.trace import DecisionLog, Recorder
 
 _log = logging.getLogger("leanto")

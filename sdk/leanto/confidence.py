@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanto.isotonic import apply_isotonic, fit_isotonic
-from leanto.low_logprob import LowLogprob
+from leanto.local.low_logprob import LowLogprob
 
 Vector = NDArray[np.float64]
 FOLDS = 5

@@ -41,7 +41,7 @@ class Facts:
     """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens;
     `prompt_score` is what the policy's router makes of the prompt: P(the local answer is not worse than the cloud's).
     `turns_since_cloud` is 1 where the cloud took over a conversation one turn before this one, None where it did not yet.
-    `expected_local_ms` is what an answer takes the edge by its last ones: see leanto.pace. `router` and `score` name that router and
+    `expected_local_ms` is what an answer takes the edge by its last ones: see leanto.local.pace. `router` and `score` name that router and
     the edge's confidence for the task, so that a replay can tell them from others;
     `edge_low_floor` is the model's own for `handoff.low_floor`."""
 

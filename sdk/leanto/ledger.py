@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from leanto.audit import Audit, from_dict, observe
+from leanto.certificates.audit import Audit, from_dict, observe
 from leanto.clock import Clock
 from leanto.errors import OutputError
 

@@ -36,7 +36,7 @@ class OpenTelemetry:
         self._tokens = meter.create_histogram(
             "gen_ai.client.token.usage", "{token}", "Tokens read and written", explicit_bucket_boundaries_advisory=TOKENS
         )
-        self._joules = meter.create_counter("leanto.energy", "J", "Energy, where it was measured")
+        self._joules = meter.create_counter("leanto.signals.energy", "J", "Energy, where it was measured")
         self._usd = meter.create_counter("leanto.cost", "{USD}", "Price of the cloud's tokens")
         self._bytes = meter.create_counter("leanto.sent", "By", "Sealed bytes put on the wire")
 

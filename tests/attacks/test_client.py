@@ -22,7 +22,8 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from certificates import Authority
 from leanto.errors import CloudUnavailable, EvidenceRefused, LeantoError, ProtocolFault, TargetError
-from leanto.remote import RemoteTarget, Tls, dial_target
+from leanto.remote import RemoteTarget, Tls
+from leanto.remote.target import dial_target
 from leanto_cloud.development import DevelopmentAttester
 from leanto_cloud.identity import Identity
 from leanto_cloud.tls import TlsFiles, server_credentials

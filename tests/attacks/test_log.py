@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from leanto.errors import TargetError
-from leanto.release_log import LogReader
 from leanto.remote import ReleaseLog
+from leanto.remote.release_log import LogReader
 from leanto_cloud.transparency.publish import publish
 from leanto_cloud.transparency.serving import LogServing
 from leanto_cloud.transparency.store import LogStore

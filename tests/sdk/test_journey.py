@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from leanto import Client, FinalEvent, HandoffEvent, RemoteTarget, TextEvent, parse_policy
-from leanto.local_node import LocalNode
+from leanto.demo.local_node import LocalNode
 
 PROMPT = "Once upon a time"
 TOKENS = 60

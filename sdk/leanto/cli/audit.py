@@ -1,4 +1,4 @@
-"""`leanto audit`: how the audits of certified answers stand. The work is leanto.audit; the state is in the ledger."""
+"""`leanto audit`: how the audits of certified answers stand. The work is leanto.certificates.audit; the state is in the ledger."""
 
 from __future__ import annotations
 

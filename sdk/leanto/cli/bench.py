@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from leanto.errors import UserError
-from leanto.local import open_model
+from leanto.local.run import open_model
 
 
 def add(commands: Any) -> None:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from leanto.agreement import same
+from leanto.certificates.agreement import same
 from leanto.cli.options import add_report
 from leanto.cli.output import check_new, write_new
 from leanto.errors import CertificateError, ModelError, OutputError

@@ -1,4 +1,4 @@
-"""`leanto certify`: labelled pairs become a signed threshold, or the reason why they cannot. The work is leanto.selective_risk."""
+"""`leanto certify`: labelled pairs become a signed threshold, or the reason why they cannot. The work is certificates/selective_risk.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanto.certified import score_name
+from leanto.certificates.certified import score_name
 from leanto.cli.output import check_new, write_new
 from leanto.errors import CertificateError, ModelError
 from leanto.jsonl import read_rows
@@ -18,7 +18,7 @@ from leanto.jsonl import read_rows
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from leanto.selective_risk import Certified, Feasibility
+    from leanto.certificates.selective_risk import Certified, Feasibility
 
 FORM = 'one JSON object a line: {"score": 0 to 1, "worse": true if the cloud\'s answer was better}, and perhaps {"task": …}'
 STRICTER = (1.0, 0.5, 0.25)  # of alpha: what an alarm of the audit can fall back to
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 if the promise can be certified, 1 if not."""
-    from leanto.selective_risk import certify, feasibility  # NumPy, which the other commands need not pay for
+    from leanto.certificates.selective_risk import certify, feasibility  # NumPy, which the other commands need not pay for
 
     _check(options)
     key = _read_key(options.key) if options.key else None
@@ -134,7 +134,7 @@ def _read_key(path: str) -> Ed25519PrivateKey:
 def _write(options: argparse.Namespace, found: list[Certified], key: Ed25519PrivateKey) -> str:
     """Write the signed certificate and return the public key to pin."""
     import leanto_edge
-    from leanto import certificate
+    from leanto.certificates import certificate
 
     try:
         info = leanto_edge.load(options.model or leanto_edge.embedded(), adapter=options.adapter).info

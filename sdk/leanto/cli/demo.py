@@ -1,4 +1,4 @@
-"""`leanto demo`: the whole journey on this machine. The story is leanto.demo; here are its options."""
+"""`leanto demo`: the whole journey on this machine. The story is leanto.demo.journey; here are its options."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 if every request was answered."""
-    from leanto.demo import demo
+    from leanto.demo.journey import demo
 
     return demo(as_json=options.json)

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from leanto import __version__
 from leanto.cli.options import add_client, read_policy
-from leanto.energy import JOULES_PER_CPU_SECOND, best_meter
 from leanto.errors import LeantoError
-from leanto.local import open_model
+from leanto.local.run import open_model
 from leanto.remote import RemoteLeg, RemoteTarget
+from leanto.remote.configured import remote_target
 from leanto.signals import DEVICE, Sensors, simulate
-from leanto.target import remote_target
+from leanto.signals.energy import JOULES_PER_CPU_SECOND, best_meter
 
 PACKAGES = ("numpy", "tokenizers", "safetensors", "cryptography", "grpcio", "protobuf", "psutil", "rich")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from leanto.cli.options import add_policy, read_policy
 from leanto.errors import TargetError
 from leanto.remote import RemoteLeg, RemoteTarget
-from leanto.target import remote_target
+from leanto.remote.configured import remote_target
 
 if TYPE_CHECKING:
     from leanto_wire.claims import Claims

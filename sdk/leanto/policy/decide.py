@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from leanto.decision import Facts, Promise, Spent, Target, Value
-from leanto.degeneration import Breakdown
+from leanto.local.degeneration import Breakdown
 from leanto.policy.budgets import budget
 from leanto.policy.rules import Rule, context
 from leanto.policy.schema import ARTIFACT, SECRET, Policy
@@ -43,7 +43,7 @@ def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -
 
 
 def judge_low(policy: Policy, verdict: Verdict, low_logprob: float | None, artifact_floor: float | None) -> Verdict:
-    """Stage 4 again: the low logprob (nats; see leanto.low_logprob) of the answer so far against its floor, where there is one."""
+    """Stage 4 again: the low logprob (nats; see leanto.local.low_logprob) of the answer so far against its floor, where there is one."""
     floor = low_floor(policy, artifact_floor)
     if floor is None:
         return verdict

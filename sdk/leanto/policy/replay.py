@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanto.decision import Promise
-from leanto.degeneration import Breakdown
 from leanto.errors import UserError
+from leanto.local.degeneration import Breakdown
 from leanto.policy.decide import decide, judge_answer, judge_breakdown, judge_certificate, judge_low, judge_stream, judge_structure
 from leanto.policy.figures import Costs, Figures, summed
 from leanto.policy.logged import Logged
@@ -25,7 +25,7 @@ from leanto.policy.verdict import CLOUD, LOCAL, Verdict
 from leanto.prompt_score import router_name
 
 if TYPE_CHECKING:
-    from leanto.certificate import Certificates
+    from leanto.certificates.certificate import Certificates
 
 _BOTH = {
     "prompt_score": (0.0, 1.0),
@@ -97,7 +97,7 @@ class Replayer:
         self._certificates: Certificates | None = None
         files = [folder / file for file in policy.quality.certificates if file != ARTIFACT]
         if files:
-            from leanto.certificate import Certificates
+            from leanto.certificates.certificate import Certificates
 
             self._certificates = Certificates(files, (), policy.quality.certificate_key)
 

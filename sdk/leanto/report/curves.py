@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leanto.selective_risk import Flags, Vector, upper_bound
+from leanto.certificates.selective_risk import Flags, Vector, upper_bound
 
 BINS = 10
 MOST_POINTS = 200  # of a drawn curve

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from leanto.certificates.selective_risk import Flags, Vector
 from leanto.confidence import FOLDS, Evidence, auroc, expected_calibration_error, fit, predict
 from leanto.report.chart import Line, Mark, plot
 from leanto.report.curves import at_threshold, deferral, reliability
 from leanto.report.page import Figure, Report
 from leanto.report.scale import Scale
-from leanto.selective_risk import Flags, Vector
 
 
 @dataclass(frozen=True, slots=True)

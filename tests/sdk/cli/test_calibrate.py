@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import leanto_edge
-from leanto.agreement import same
+from leanto.certificates.agreement import same
 from leanto.cli import main
 
 UTTERANCES = [

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import leanto_edge
-from leanto.certificate import usable
-from leanto.certified import score_name
+from leanto.certificates.certificate import usable
+from leanto.certificates.certified import score_name
 from leanto.cli import main
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

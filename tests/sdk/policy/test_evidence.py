@@ -13,7 +13,7 @@ from leanto.errors import PolicyError, TargetError
 from leanto.policy.evidence import NitroEvidence, NvidiaEvidence, SevSnpEvidence, TdxEvidence, hardware_policy
 from leanto.policy.overrides import Override
 from leanto.remote import RemoteLeg, RemoteTarget
-from leanto.target import choose_cloud, remote_target
+from leanto.remote.configured import choose_cloud, remote_target
 from leanto_wire.development import DevelopmentPolicy
 from leanto_wire.policies import NitroPolicy, NvidiaRequirement, SevSnpPolicy, TcbVersion, TdxPolicy
 
@@ -147,7 +147,7 @@ def test_a_target_with_both_or_neither_is_refused_before_anything_is_dialled() -
 
 
 def test_a_development_root_becomes_the_development_policy_alone() -> None:
-    from leanto.sealed_session import _policy
+    from leanto.remote.sealed_session import _policy
 
     assert type(_policy(RemoteTarget("127.0.0.1:1", ROOT))) is DevelopmentPolicy
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import strategies
 from leanto import Client, Decision, Policy, Snapshot, parse_policy
-from leanto.certificate import Certificate, Point, sign
+from leanto.certificates.certificate import Certificate, Point, sign
 from leanto.cli import main
 from leanto.decision import Promise
 from leanto.errors import UserError

@@ -1,0 +1,94 @@
+"""Asks a consented sample of certified local answers again in the cloud, and writes down whether they were worse: see `audit`.
+
+It works beside the request, after its answer. An audit that fails says nothing, and costs the caller nothing but what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from leanto.certificates.agreement import same
+from leanto.decision import Promise
+from leanto.errors import LeantoError
+from leanto.ledger import Ledger
+from leanto.policy.schema import SECRET, CloudTarget
+from leanto.policy.verdict import CLOUD, LOCAL
+from leanto.record import Situation, price
+from leanto.remote import remote_request
+
+if TYPE_CHECKING:
+    from leanto.cascade import Cascade
+    from leanto.remote.leg import CloudLeg
+
+PATIENCE_S = 5.0  # for what is still under way when the client closes
+
+_log = logging.getLogger("leanto")
+
+
+class Auditor:
+    """Of one client. `spent` hears of the bytes and US dollars of each audit; `chance` draws from [0, 1)."""
+
+    def __init__(self, ledger: Ledger, spent: Callable[[int, float], None], *, chance: Callable[[], float] = random.random) -> None:
+        self._ledger = ledger
+        self._spent = spent
+        self._chance = chance
+        self._running: set[asyncio.Task[None]] = set()
+
+    def chooses(self, seen: Situation, run: Cascade) -> bool:
+        """Whether this answer is asked again: certified, greedy, consented to, and where the cloud was allowed all along."""
+        audit, request = seen.policy.audit, seen.request
+        consented = request.privacy in audit.classes and request.privacy != SECRET
+        may_leave = CLOUD in run.verdict.constrained and not run.verdict.offline
+        certified = run.route == LOCAL and "certified" in run.verdict.labels and request.temperature == 0
+        return consented and may_leave and certified and self._chance() < audit.share
+
+    def start(self, seen: Situation, answer: str, promise: Promise, open_leg: Callable[[], CloudLeg]) -> None:
+        """Ask again in the background."""
+        task = asyncio.get_running_loop().create_task(self._audit(seen, answer, promise, open_leg))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def close(self) -> None:
+        """Let what is under way end in a few seconds, then give it up."""
+        running = list(self._running)
+        if not running:
+            return
+        _, late = await asyncio.wait(running, timeout=PATIENCE_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    async def _audit(self, seen: Situation, answer: str, promise: Promise, open_leg: Callable[[], CloudLeg]) -> None:
+        timeout_s = (seen.policy.cloud or CloudTarget()).timeout_ms / 1000
+        parts: list[str] = []
+        tokens, finished = 0, False
+        try:
+            call = open_leg().generate(remote_request(seen.request, timeout_s))
+            try:
+                async with asyncio.timeout(timeout_s), aclosing(call):
+                    async for chunk in call:
+                        parts.append(chunk.text)
+                        tokens += len(chunk.token_ids)
+                        finished = chunk.finish_reason is not None
+            finally:
+                self._spent(call.bytes_sent, price(seen.policy, seen.facts.prompt_tokens, tokens))
+        except (LeantoError, TimeoutError) as error:
+            _log.info("an audit failed: %s", type(error).__name__)
+            return
+        if finished:
+            self._write_down(not same(answer, "".join(parts)), promise)
+
+    def _write_down(self, worse: bool, promise: Promise) -> None:
+        after = self._ledger.observe(promise.audit, worse, alpha=promise.alpha, delta=promise.delta)
+        if after is None:
+            _log.warning("an audit could not be written down: its certificate counts as none from here on")
+        elif after.alarmed and worse:
+            _log.warning(
+                "audit %s: %d of %d answers were worse than the cloud's, where at most %.3g was promised; a stricter threshold applies",
+                *(promise.audit, after.worse, after.audited, promise.alpha),
+            )

@@ -1,0 +1,250 @@
+"""The local leg: one generation on the edge, run off the event loop, with the newest tokens held back and watched.
+
+Wraps leanto_edge's errors in the SDK's. Knows nothing of policies beyond the numbers it is given, and nothing of clouds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from leanto.clock import Clock
+from leanto.errors import EngineFault, LeantoError, ModelError, PromptRefused
+from leanto.local.degeneration import Breakdown, Degeneration
+from leanto.local.low_logprob import LowLogprob
+from leanto.request import Ask
+
+if TYPE_CHECKING:
+    from leanto_edge import GenerationRequest, ModelInfo, Token
+
+
+class Tokenizer(Protocol):
+    """What the SDK needs of a tokenizer: to count."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids."""
+        ...
+
+
+class EdgeModel(Protocol):
+    """What the SDK needs of a local model; leanto_edge.Engine is one."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it is and can do."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> Iterator[Token]:
+        """Tokens as they are made; closing the iterator stops the work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a run is held back and watched. `hold` None keeps everything back until the end. It is doubted when the mean logprob of
+    `window` tokens falls below `floor`, or its low logprob (see confidence.LowLogprob) below `low_floor`; None doubts nothing.
+    It is also doubted as a `call` that cannot become one, and from more than `max_repeats` of the same tokens on."""
+
+    hold: int | None
+    window: int
+    floor: float | None
+    low_floor: float | None = None
+    call: bool = False
+    max_repeats: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What made a run pause: `text` may be shown; the windowed mean logprob fell to `doubt`, or the low logprob to `low`; it has
+    `broken` down; it is `done`, or `late`."""
+
+    text: str = ""
+    doubt: float | None = None
+    low: float | None = None
+    broken: Breakdown | None = None
+    done: bool = False
+    late: bool = False
+
+
+def open_model(model: str | Path | EdgeModel | None, *, threads: int | None = None, adapter: str | Path | None = None) -> EdgeModel:
+    """The model at a path, or the embedded one, with an adapter if one is given. Raises ModelError."""
+    import leanto_edge
+
+    if model is not None and not isinstance(model, str | Path):
+        if adapter is not None:
+            raise ModelError(f"{adapter}: an adapter goes into a model as it is loaded; give the model's path", path=str(adapter))
+        return model
+    path = leanto_edge.embedded() if model is None else Path(model)
+    try:
+        return leanto_edge.load(path, threads=threads, adapter=adapter)
+    except leanto_edge.AdapterError as error:
+        raise ModelError(str(error), path=str(error.path)) from error
+    except leanto_edge.EdgeError as error:
+        raise ModelError(str(error), path=str(path)) from error
+
+
+def open_session(model: EdgeModel) -> EdgeModel:
+    """A conversation with `model`, which reads nothing twice, where it can have one; else the model itself."""
+    session = getattr(model, "session", None)
+    return session() if session is not None else model
+
+
+class LocalRun:
+    """One generation. `advance` works until there is news; between two calls the edge computes nothing."""
+
+    def __init__(self, model: EdgeModel, ask: Ask, watch: Watch, *, prefix: str, max_tokens: int, deadline: float, clock: Clock) -> None:
+        self.tokens: list[Token] = []
+        self.shown = 0  # tokens whose text was released
+        self.done = False
+        self.doubted = False  # set aside by the cascade because of its evidence
+        self.judged = False  # its answer as a whole was judged
+        self.prefix = prefix
+        self.lowest: float | None = None  # worst windowed mean logprob so far
+        self.low: float | None = None  # lowest low logprob so far
+        self._low_logprob = LowLogprob()
+        self._degeneration = Degeneration(call=watch.call, max_repeats=watch.max_repeats)
+        self._watch = watch
+        self._deadline = deadline
+        self._clock = clock
+        self._cancelled = threading.Event()
+        self._working: asyncio.Future[News] | None = None
+        self._iterator = _generate(model, ask, prefix, max_tokens)
+
+    async def advance(self) -> News:
+        """The next news, computed on a worker thread. Raises PromptRefused, EngineFault."""
+        self._working = asyncio.get_running_loop().run_in_executor(None, self._work)
+        return await asyncio.shield(self._working)
+
+    async def close(self) -> None:
+        """Stop after the token at hand, and free the model's state."""
+        self._cancelled.set()
+        if self._working is not None and not self._working.done():
+            await asyncio.wait([self._working])
+        if self._working is not None and self._working.done():
+            self._working.exception()  # seen: nobody waits for it any more
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+
+    @property
+    def watched(self) -> bool:
+        """Whether a low window would be news."""
+        return self._watch.floor is not None
+
+    @property
+    def watched_low(self) -> bool:
+        """Whether a low logprob would be."""
+        return self._watch.low_floor is not None
+
+    def trust(self) -> None:
+        """Doubt no more: there is nowhere else to go."""
+        self._watch = Watch(self._watch.hold, self._watch.window, None)
+
+    def flush(self) -> str:
+        """Release everything held back."""
+        return self._release(0)
+
+    def _work(self) -> News:
+        while not self._cancelled.is_set():
+            if self._clock.monotonic() >= self._deadline:
+                return News(late=True)
+            token = _pull(self._iterator)
+            if token is None:
+                self.done = True
+                return News(done=True)
+            self.tokens.append(token)
+            low = self._low_logprob.add(token.logprob)
+            self.low = low if self.low is None else min(low, self.low)
+            if token.finish_reason is not None:
+                self.done = True
+                return News(done=True)
+            doubt = self._doubt()
+            if doubt is not None:
+                return News(doubt=doubt)
+            if self._watch.low_floor is not None and low < self._watch.low_floor:
+                return News(low=low)
+            broken = self._degeneration.add(token.id, token.text)
+            if broken is not None and (self._watch.call or self._watch.max_repeats is not None):
+                return News(broken=broken)
+            text = "" if self._watch.hold is None else self._release(self._watch.hold)
+            if text:
+                return News(text=text)
+        return News(late=True)
+
+    def _doubt(self) -> float | None:
+        """The mean logprob of the last window if it fell below the floor."""
+        window, floor = self._watch.window, self._watch.floor
+        if len(self.tokens) < window:
+            return None
+        mean = math.fsum(token.logprob for token in self.tokens[-window:]) / window
+        self.lowest = mean if self.lowest is None else min(mean, self.lowest)
+        return mean if floor is not None and mean < floor else None
+
+    def _release(self, hold: int) -> str:
+        end = max(self.shown, len(self.tokens) - hold)
+        text = "".join(token.text for token in self.tokens[self.shown : end])
+        self.shown = end
+        return text
+
+
+def _generate(model: EdgeModel, ask: Ask, prefix: str, max_tokens: int) -> Iterator[Token]:
+    """The model's tokens, started only when the first is pulled, with its errors wrapped."""
+    from leanto_edge import EdgeError, GenerationRequest, PromptError, SamplingParams
+
+    sampling = SamplingParams(max_tokens, ask.temperature, ask.top_p, ask.top_k, ask.seed, ask.stop)
+    tokens: Iterator[Token] | None = None
+    try:
+        tokens = model.generate(GenerationRequest(ask.prompt, ask.task, sampling, prefix))
+        yield from tokens
+    except PromptError as error:
+        raise PromptRefused(str(error)) from error
+    except (EdgeError, MemoryError, RuntimeError, ValueError) as error:
+        raise EngineFault(f"the local model failed: {error or type(error).__name__}; run `leanto doctor`") from error
+    finally:
+        close = getattr(tokens, "close", None)
+        if close is not None:
+            with suppress(LeantoError):
+                close()
+
+
+def _pull(iterator: Iterator[Token]) -> Token | None:
+    """The next token, or None at the end: StopIteration may not cross an executor."""
+    return next(iterator, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure the edge is of a finished answer. `threshold` and `ece` (expected calibration error) are the artifact's, if it has any."""
+
+    value: float
+    calibrated: bool
+    threshold: float | None
+    ece: float | None = None
+
+
+def assess(info: ModelInfo, task: str, tokens: list[Token]) -> Confidence:
+    """The artifact's calibrated confidence for `task`, or the mean token probability, marked as uncalibrated; 0 of an unfit model."""
+    from leanto import confidence  # NumPy, which a mere `import leanto` need not pay for
+
+    model: Mapping[str, Any] | None = info.confidence.get(task)
+    if not tokens or not info.fit:
+        return Confidence(0.0, False, None)
+    if model is None:
+        return Confidence(confidence.mean_probability([token.logprob for token in tokens]), False, None)
+    try:
+        value = confidence.predict(model, tokens)
+        ece = float(model["ece"]) if "ece" in model else None
+        return Confidence(value if math.isfinite(value) else 0.0, True, float(model["threshold"]), ece)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{info.name}: its confidence model for {task!r} cannot be used ({error}); compress it again") from error
