@@ -102,6 +102,20 @@ class Engine:
         tokens = tuple(self.generate(request, memory))
         return Completion("".join(token.text for token in tokens), tokens, tokens[-1].finish_reason or "length")
 
+    def read(self, request: GenerationRequest, memory: Memory) -> NDArray[np.float32]:
+        """Read the prompt into `memory` and return the hidden state (hidden_size,) float32 behind its last token, after the final norm:
+        what the model knows before it says anything. Raises PromptError.
+        """
+        ids = self._prompt(request)
+        budget = self._check_length(len(ids), request.sampling.max_tokens)
+        cache = self._take_cache(memory, ids, budget)
+        try:
+            with self._native_errors():
+                self.model.prefill(cache, np.array(ids[cache.length :], np.int32), self._threads)
+                return cache.state()
+        finally:
+            memory.keep(ids, cache)
+
     def session(self) -> Session:
         """A conversation: what it has read is not read again where the next prompt begins with it."""
         return Session(self)
@@ -113,10 +127,20 @@ class Engine:
             raise PromptError(f"an id is outside the vocabulary of {self.info.vocab_size}; give ids that the tokenizer made")
         return self.model.logits(self.model.new_cache(len(ids), self._kv_cache), np.asarray(ids, np.int32), self._threads)
 
+    def _prompt(self, request: GenerationRequest) -> list[int]:
+        """What the model reads before it answers, checked."""
+        if request.task == "text":
+            self._check_text(request.prompt)
+            self._check_text(request.prompt + request.prefix)  # the prefix may be what does not fit
+            return self.tokenizer.encode(request.prompt + request.prefix)
+        if self._form is None:
+            raise PromptError(f"the model {self.info.name} has no call schema; use task 'text'")
+        self._check_text(normalise(request.prompt))
+        with self.tokenizer.guarded():
+            return list(self._form.prompt(request.prompt))
+
     def _text(self, request: GenerationRequest, memory: Memory | None) -> Iterator[Token]:
-        self._check_text(request.prompt)
-        self._check_text(request.prompt + request.prefix)  # the prefix may be what does not fit
-        ids = self.tokenizer.encode(request.prompt + request.prefix)
+        ids = self._prompt(request)
         decoder = StreamDecoder(self.tokenizer, ids)
         matcher = StopMatcher(request.sampling.stop)
         budget = self._check_length(len(ids), request.sampling.max_tokens)
@@ -135,18 +159,15 @@ class Engine:
         return stream()
 
     def _call(self, request: GenerationRequest, memory: Memory | None) -> Iterator[Token]:
-        form = self._form
-        if form is None:
-            raise PromptError(f"the model {self.info.name} has no call schema; use task 'text'")
-        self._check_text(normalise(request.prompt))
+        ids, form = self._prompt(request), self._form
+        assert form is not None  # or there would be no prompt
         with self.tokenizer.guarded():
-            ids = form.prompt(request.prompt)
             constraint = form.constraint(request.prompt)
         budget = self._check_length(len(ids), request.sampling.max_tokens)
 
         def stream() -> Iterator[Token]:
             made: list[int] = []
-            for token, logprob, margin, entropy, top in self._steps(list(ids), request, budget, memory, constraint):
+            for token, logprob, margin, entropy, top in self._steps(ids, request, budget, memory, constraint):
                 made.append(token)
                 with self.tokenizer.guarded():
                     text = form.decode(made).to_json() if constraint.done else ""

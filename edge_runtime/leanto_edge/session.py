@@ -9,6 +9,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from leanto_edge.generation import Completion, GenerationRequest, Token
 from leanto_kernels import Cache
 
@@ -62,6 +65,10 @@ class Session:
     def generate(self, request: GenerationRequest) -> Iterator[Token]:
         """See Engine.generate."""
         return self._engine.generate(request, self._memory)
+
+    def read(self, request: GenerationRequest) -> NDArray[np.float32]:
+        """See Engine.read; generating from the same prompt then goes on from there."""
+        return self._engine.read(request, self._memory)
 
     def complete(self, request: GenerationRequest) -> Completion:
         """See Engine.complete."""

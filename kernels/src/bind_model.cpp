@@ -5,6 +5,7 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <tuple>
@@ -243,7 +244,16 @@ void bind_model(nanobind::module_& module) {
                 const nb::gil_scoped_release release;
                 cache.truncate(static_cast<size_t>(length));
             },
-            "length"_a, "Forget all but the first `length` tokens.");
+            "length"_a, "Forget all but the first `length` tokens.")
+        .def(
+            "state",
+            [](Cache& cache) {
+                const std::vector<float> state = cache.state();
+                auto out = new_array<float>({state.size()});
+                std::copy(state.begin(), state.end(), out.data());
+                return out;
+            },
+            "The hidden state (hidden_size,) float32, after the final norm, that the last logits were made of. Raises ValueError without any.");
     nb::class_<BoundModel>(module, "Model", "A decoder over compressed weights. Safe to share between threads.")
         .def(nb::init<const nb::dict&, const nb::dict&, const nb::dict&>(), "config"_a, "matrices"_a, "tensors"_a,
              "config: sizes and constants, and what differs from a plain Llama; matrices: the form of each matrix by its Hugging Face\n"

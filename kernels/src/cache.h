@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <vector>
 
 #include "config.h"
 #include "key_values.h"
@@ -29,6 +31,8 @@ class Cache {
     size_t capacity() const { return capacity_; }
     size_t bytes_per_token() const { return key_values_.bytes_per_token(); }
     void truncate(size_t length);  // throws std::invalid_argument if longer than length()
+    // The hidden state (hidden_size,), after the final norm, that the last logits were made of; throws std::invalid_argument without any.
+    std::vector<float> state();
 
   private:
     friend class Model;
@@ -39,6 +43,8 @@ class Cache {
     std::atomic<size_t> length_ = 0;  // written under in_use_, read by anyone
     KeyValues key_values_;            // of the heads of all layers, layer by layer
     Workspace work_;
+    size_t hidden_size_;
+    std::optional<size_t> state_row_;  // of work_.normed
     std::mutex in_use_;
 };
 

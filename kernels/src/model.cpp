@@ -10,7 +10,8 @@
 namespace leanto {
 
 Cache::Cache(const Model& model, const ModelConfig& config, size_t capacity, Storage storage)
-    : model_(&model), capacity_(capacity), key_values_(config.num_layers * config.num_kv_heads, capacity, config.head_dim, storage) {
+    : model_(&model), capacity_(capacity), key_values_(config.num_layers * config.num_kv_heads, capacity, config.head_dim, storage),
+      hidden_size_(config.hidden_size) {
     if (capacity < 1) throw std::invalid_argument("a cache needs a capacity of at least one token");
 }
 
@@ -19,6 +20,13 @@ void Cache::truncate(size_t length) {
     if (length > length_)
         throw std::invalid_argument("a cache of length " + std::to_string(length_) + " cannot be cut to " + std::to_string(length));
     length_ = length;
+}
+
+std::vector<float> Cache::state() {
+    const std::lock_guard lock(in_use_);
+    if (!state_row_) throw std::invalid_argument("a cache that has read nothing has no state");
+    const float* row = work_.normed.get() + *state_row_ * hidden_size_;
+    return {row, row + hidden_size_};
 }
 
 Model::Model(const ModelConfig& config, const Parts& parts) : config_(config), weights_(parts, config) {}
@@ -68,6 +76,7 @@ void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, size
                                         std::to_string(config_.vocab_size));
 
     const size_t silent = ids.size() - rows;  // tokens whose logits nobody wants
+    cache.state_row_.reset();
     for (size_t done = 0; done < ids.size(); done += kMaxTokens) {
         const auto part = ids.subspan(done, std::min(kMaxTokens, ids.size() - done));
         Forward pass(*this, cache, cache.length() + done, part, threads);
@@ -77,6 +86,7 @@ void Model::append(Cache& cache, std::span<const int32_t> ids, int threads, size
     }
     check_finite({out, rows * config_.vocab_size});
     cache.length_ += ids.size();
+    cache.state_row_ = (ids.size() - 1) % kMaxTokens;
 }
 
 }  // namespace leanto

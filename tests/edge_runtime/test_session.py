@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
 
 import leanto_edge
@@ -78,6 +79,16 @@ def test_calls_and_text_share_a_session(engine: Engine) -> None:
     assert session.complete(call) == engine.complete(call)
     assert session.complete(text(STORY)) == engine.complete(text(STORY))
     assert session.complete(call) == engine.complete(call)
+
+
+def test_a_prompt_that_was_read_first_is_answered_the_same(engine: Engine) -> None:
+    for request in (text(STORY), GenerationRequest("wake me up at six", task="call")):
+        session = engine.session()
+        state = session.read(request)
+        assert state.shape == (engine.shape.hidden_size,)
+        assert np.isfinite(state).all()
+        assert session.complete(request) == engine.complete(request)
+        assert (session.read(request) == state).all()
 
 
 def test_drafts_save_steps_on_text_that_repeats_itself() -> None:

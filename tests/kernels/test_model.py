@@ -257,3 +257,19 @@ def test_a_real_model_goes_on_as_recorded(stories260k: Path) -> None:
     while len(written) < len(golden):
         written.append(model.step(cache, written[-1])[0])
     assert written == golden
+
+
+@pytest.mark.parametrize("count", [1, 9, 64, 65, 130])
+def test_the_state_is_what_the_last_logits_were_made_of(build: Callable[..., Any], count: int) -> None:
+    parts = build({"kind": "dense"}, tied=False)
+    model = parts.model()
+    cache = model.new_cache(count + 1, "float32")
+    with pytest.raises(ValueError, match="read nothing"):
+        cache.state()
+    logits = model.prefill(cache, ids(count))
+    state = cache.state()
+    head = parts.tensors["lm_head.weight"].astype(np.float32)
+    assert state.shape == (head.shape[1],)
+    assert np.abs(head @ state - logits).max() <= reference.MODEL_BOUND * np.abs(logits).max()
+    model.step(cache, 5)
+    assert (cache.state() != state).any()
