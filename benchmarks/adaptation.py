@@ -20,10 +20,10 @@ from leanto_edge.compress import adapt
 
 # Not those that the settings were chosen by: min_payment, account_blocked, credit_limit, next_holiday, credit_limit_change, bill_due.
 SIX = ("insurance", "pto_used", "routing", "redeem_rewards", "report_lost_card", "rewards_balance")
-ALONE = ("insurance", "report_lost_card")
+ALONE = (("insurance",), ("report_lost_card",))
 
 
-def measure(data: Path, minutes: float, intents: Sequence[Sequence[str]] = (*((name,) for name in ALONE), SIX)) -> list[Row]:
+def measure(data: Path, minutes: float, intents: Sequence[Sequence[str]] = (*ALONE, SIX)) -> list[Row]:
     """A row for the base and one for each set of new intents."""
     rows = []
     for names in intents:

@@ -57,7 +57,8 @@ def compare(name: str, w: Floats, seed: int, quick: bool) -> Iterator[Row]:
     """Rows of one matrix under one Hessian: with the bytes of CALDERA at rank 16, and with those of its codes alone."""
     h = hessian(w, seed)
     rounds = 3 if quick else CalderaSettings().rounds
-    plain = {bits: _timed(w, h, lambda bits=bits: by_spec(w, h, plain_spec(*w.shape, bits, seed))) for bits in (2, 3)}
+    m, n = w.shape
+    plain = {bits: _timed(w, h, lambda bits=bits: by_spec(w, h, plain_spec(m, n, bits, seed))) for bits in (2, 3)}
 
     def rank_0_at(bits: float) -> float:
         """Error of rank 0 with any number of bits: geometric between 2 and 3."""

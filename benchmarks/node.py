@@ -21,6 +21,7 @@ import grpc
 from leanto.remote import RemoteTarget
 from leanto_wire.frame import BLOCK_BYTES, Padding, pad, unpad
 from leanto_wire.seal import TAG_BYTES
+from leanto_wire.v1 import private_compute_pb2_grpc
 from leanto_wire.v1.inference_pb2 import GenerateRequest, GenerateResponse
 
 Variant = Literal["as it ships", "unpadded", "slow engine", "unpadded, slow engine", "shared cache", "plain too", "plain too, fast engine"]
@@ -56,7 +57,7 @@ def node(variant: Variant = "as it ships", *options: str) -> Iterator[RemoteTarg
 
 def frame_bare() -> None:
     """Make this process frame messages without any padding: what a positive control needs."""
-    BLOCK_BYTES.update(request=1, response=1)
+    BLOCK_BYTES.update({"request": 1, "response": 1})
 
 
 def take_your_time() -> None:
@@ -127,12 +128,12 @@ def serve_plainly_too() -> None:
                 for response in cadence._together(made):
                     yield response
 
-    register = server.private_compute_pb2_grpc.add_PrivateComputeServicer_to_server
+    register = private_compute_pb2_grpc.add_PrivateComputeServicer_to_server
 
     def register_both(both: Any, to: Any) -> None:
         register(both, to)
         read, write = GenerateRequest.FromString, GenerateResponse.SerializeToString
-        handlers = {
+        handlers: dict[str, Any] = {
             "Generate": grpc.unary_stream_rpc_method_handler(both.plainly, read, write),
             "GenerateOneByOne": grpc.unary_stream_rpc_method_handler(both.one_by_one, read, write),
             "GeneratePadded": grpc.unary_stream_rpc_method_handler(both.plainly, read, write_padded),
@@ -140,8 +141,8 @@ def serve_plainly_too() -> None:
         to.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(PLAIN, handlers),))
         to.add_registered_method_handlers(PLAIN, handlers)
 
-    server.PrivateCompute = Both  # type: ignore[misc]
-    server.private_compute_pb2_grpc.add_PrivateComputeServicer_to_server = register_both
+    setattr(server, "PrivateCompute", Both)  # noqa: B010
+    setattr(private_compute_pb2_grpc, "add_PrivateComputeServicer_to_server", register_both)  # noqa: B010
 
 
 def take_a_fast_engine() -> None:
@@ -168,7 +169,7 @@ def take_a_fast_engine() -> None:
         def close(self) -> None:
             pass
 
-    cli._load_engine = lambda _: FastEngine()
+    cli._load_engine = lambda options: FastEngine()
 
 
 CHANGES: dict[Variant, tuple[Callable[[], None], ...]] = {

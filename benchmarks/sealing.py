@@ -113,7 +113,7 @@ class _PlainSession(SealedSession):
         try:
             async for response in call:
                 meter.received += _size(response)
-                for part in answer.read(response):
+                for part in answer._read(response):
                     yield part
             yield answer.finish()
         finally:

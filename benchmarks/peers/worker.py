@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 FIRST_ID, IDS = 5, 250  # of the tokens that are fed
@@ -142,7 +143,7 @@ class Leanto:
 
 def load(engine: str, path: str, threads: int, context: int) -> Engine:
     """The engine by name."""
-    kinds = {"leanto": Leanto, "onnxruntime-genai": OnnxGenai, "transformers": Transformers}
+    kinds: dict[str, Callable[[str, int, int], Engine]] = {"leanto": Leanto, "onnxruntime-genai": OnnxGenai, "transformers": Transformers}
     return kinds[engine](path, threads, context) if engine in kinds else LlamaCpp(engine, path, threads, context)
 
 
