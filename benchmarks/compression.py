@@ -23,13 +23,13 @@ import torch
 
 from benchmarks import matrices
 from benchmarks.measure import Row, machine, show
+from leanto_edge.artifact.layout import matrix_sizes, vector_sizes
+from leanto_edge.artifact.manifest import CONFIG, WEIGHTS, as_json
 from leanto_edge.compress import compress, dequantized_model
 from leanto_edge.compress.calibration import Calibration, read_calibration
 from leanto_edge.compress.report import Quality, measure_quality
 from leanto_edge.compress.settings import Settings
 from leanto_edge.compress.source import Source, load_source
-from leanto_edge.layout import matrix_sizes, vector_sizes
-from leanto_edge.manifest import CONFIG, WEIGHTS, as_json
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "edge_runtime" / "leanto_edge" / "models"

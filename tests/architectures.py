@@ -13,11 +13,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from artifacts import byte_tokenizer
-from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import Artifact, write_artifact
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups
 from leanto_edge.compress.matrix import compress_matrix
 from leanto_edge.compress.source import load_source
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups
 
 SIZES: dict[str, Any] = {
     "hidden_size": 48,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import decoders, models, pre_tokenizers
 
-from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import Artifact, write_artifact
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, expected_tensors, matrix_sizes, vector_sizes
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, MatrixSpec, expected_tensors, matrix_sizes, vector_sizes
 from leanto_kernels import tables
 
 CONFIG: dict[str, Any] = {

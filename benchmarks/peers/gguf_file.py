@@ -12,8 +12,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from leanto_edge.architecture import ModelShape
-from leanto_edge.layout import EMBEDDING, HEAD
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import EMBEDDING, HEAD
 
 _NAMES = {
     EMBEDDING: "token_embd",

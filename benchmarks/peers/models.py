@@ -20,9 +20,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import leanto_edge
 from benchmarks.peers.quantizers import write_squares
-from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import write_artifact
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups, vector_sizes
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups, vector_sizes
 from leanto_kernels import tables, unit
 
 OURS = {  # profile and bits

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from benchmarks.peers import gguf_file
 from benchmarks.peers.gguf_file import tensor_name
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, matrix_sizes, shared_inputs, vector_sizes
 from leanto_edge.compress.calibration import Calibration
 from leanto_edge.compress.hessian import LayerWalk
 from leanto_edge.compress.source import Source
-from leanto_edge.layout import EMBEDDING, HEAD, matrix_sizes, shared_inputs, vector_sizes
 
 Floats = NDArray[np.float32]
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from leanto_edge.adapter import Adapter, NewCalls
 from leanto_edge.artifact import Artifact
+from leanto_edge.artifact.factors import dense_factors
+from leanto_edge.artifact.layout import MatrixSpec
+from leanto_edge.artifact.tensor_file import Array
 from leanto_edge.calls import CallSchema
-from leanto_edge.factors import dense_factors
-from leanto_edge.layout import MatrixSpec
-from leanto_edge.tensor_file import Array
 
 _FACTOR_TENSORS = ("left", "right", "left_scales", "right_scales", "factor_tables")
 

@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from leanto_edge.artifact import Artifact
+from leanto_edge.artifact.layout import EMBEDDING, HEAD
+from leanto_edge.artifact.tensor_file import TensorFile
 from leanto_edge.errors import AdapterError, ArtifactError
-from leanto_edge.layout import EMBEDDING, HEAD
-from leanto_edge.tensor_file import TensorFile
 
 FORMAT = 1
 METADATA = "leanto_adapter"

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from leanto_edge.adapted import adapted, extended_schema
 from leanto_edge.adapter import Adapter, NewCalls, read_adapter
-from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import Artifact, read_artifact
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json, read_small
 from leanto_edge.calls import CallConstraint, CallForm, CallSchema, normalise
 from leanto_edge.drafts import NgramDraft
 from leanto_edge.errors import AdapterError, ArtifactError, PromptError
 from leanto_edge.generation import Completion, FinishReason, GenerationRequest, Task, Token
-from leanto_edge.manifest import TOKENIZER, TOKENIZER_CONFIG, read_json, read_small
 from leanto_edge.session import Memory, Session
 from leanto_edge.tokenizer import StopMatcher, StreamDecoder, Tokenizer, begins_with_bos
 from leanto_kernels import Cache, Model

@@ -19,8 +19,8 @@ pytest.importorskip("transformers", reason="the oracle is transformers")
 import leanto_edge  # noqa: E402
 from architectures import ARCHITECTURES, tiny_config, write_compressed, write_teacher  # noqa: E402
 from leanto_edge import ArtifactError, Engine, GenerationRequest, SamplingParams  # noqa: E402
+from leanto_edge.artifact.layout import matrix_sizes  # noqa: E402
 from leanto_edge.compress import compress, dequantized_model  # noqa: E402
-from leanto_edge.layout import matrix_sizes  # noqa: E402
 
 LOGIT_BOUND = 2e-5  # against transformers in float32, relative to the largest logit
 ENGINE_BOUND = 0.02  # int8 activations against float32: root mean square of the difference over that of the logits

@@ -20,9 +20,9 @@ from fuzz import json_text
 from fuzz.json_text import Object
 from fuzz.seeds import ADAPTER, SEEDS, seed
 from leanto_edge.adapter import METADATA, _content_hash
-from leanto_edge.architecture import ModelShape
-from leanto_edge.layout import matrix_sizes, vector_sizes
-from leanto_edge.manifest import CONFIG, MANIFEST, WEIGHTS, build_hash_of
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import matrix_sizes, vector_sizes
+from leanto_edge.artifact.manifest import CONFIG, MANIFEST, WEIGHTS, build_hash_of
 
 
 class Place(Enum):

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from artifacts import CONFIG, byte_tokenizer, random_tensors, tiny_shape, write_plain
 from leanto_edge.adapter import largest_ranks, write_adapter
 from leanto_edge.artifact import read_artifact, write_artifact
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes
 from leanto_edge.calls import CallSchema
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes
 
 ADAPTER = "adapter"  # the name under which an adapter stands among the files of its base
 SCHEMA = CallSchema({"light_on": ("room", "time"), "none": ()})

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leanto_edge.layout import MatrixSpec, TensorSpec
-from leanto_edge.tensor_file import LINE
+from leanto_edge.artifact.layout import MatrixSpec, TensorSpec
+from leanto_edge.artifact.tensor_file import LINE
 
 _ITEM_BYTES = {"F32": 4, "F16": 2, "I8": 1, "U8": 1}
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanto_kernels
+from leanto_edge.artifact.layout import BLOCK, COLUMN_GROUP, MatrixSpec, padded
+from leanto_edge.artifact.tensor_file import Array
 from leanto_edge.compress.ldlq import Rounded, best_scales, damped_lower, ldlq, rounding_order, sweep
 from leanto_edge.compress.rounding import (
     CODE_ERROR,
@@ -23,8 +25,6 @@ from leanto_edge.compress.rounding import (
     stored_scales,
     trellis_scales,
 )
-from leanto_edge.layout import BLOCK, COLUMN_GROUP, MatrixSpec, padded
-from leanto_edge.tensor_file import Array
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -13,8 +13,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from leanto_edge.artifact import read_artifact
+from leanto_edge.artifact.layout import MatrixSpec, vector_sizes
 from leanto_edge.compress.matrix import decompress_matrix
-from leanto_edge.layout import MatrixSpec, vector_sizes
 
 
 def dequantized_model(path: str | Path) -> Any:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanto_kernels
+from leanto_edge.artifact.factors import dense_factors
+from leanto_edge.artifact.layout import COLUMN_GROUP, MatrixSpec, padded
+from leanto_edge.artifact.tensor_file import Array
 from leanto_edge.compress.ldlq import ldlq, unit_lower
 from leanto_edge.compress.rounding import Int8Rounder, fits_float16, int8_scales, inverse, stored_scales
-from leanto_edge.factors import dense_factors
-from leanto_edge.layout import COLUMN_GROUP, MatrixSpec, padded
-from leanto_edge.tensor_file import Array
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from leanto_edge.artifact.layout import shared_input_groups
 from leanto_edge.compress.calibration import BATCH_ROWS, Document, batches, padded_batch
 from leanto_edge.compress.source import Source
-from leanto_edge.layout import shared_input_groups
 
 FLOOR = 0.1  # of the mean: no token is left out
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from leanto_edge.architecture import ModelShape
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import shared_inputs
 from leanto_edge.compress.calibration import BATCH_ROWS, Document, batches, padded_batch
-from leanto_edge.layout import shared_inputs
 
 Hessian = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanto_kernels
-from leanto_edge.layout import SEED_LIMIT
-from leanto_edge.weight import restore_weight
+from leanto_edge.artifact.layout import SEED_LIMIT
+from leanto_edge.artifact.weight import restore_weight
 
 __all__ = ["input_directions", "restore_weight", "rotate_hessian", "rotate_weight", "rotation_seed"]
 

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 import leanto_kernels
+from leanto_edge.artifact.factors import dense_factors
+from leanto_edge.artifact.layout import CODED, COLUMN_GROUP, padded
+from leanto_edge.artifact.tensor_file import Array
 from leanto_edge.compress.matrix import CompressedMatrix
 from leanto_edge.compress.rounding import fits_float16, int8_scales, inverse, stored_scales
-from leanto_edge.factors import dense_factors
-from leanto_edge.layout import CODED, COLUMN_GROUP, padded
-from leanto_edge.tensor_file import Array
 
 _LARGEST_SUM = 127  # of two table entries
 

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from leanto_edge.artifact.layout import MatrixSpec
 from leanto_edge.compress.factor_rounding import Factors, round_left, round_right
-from leanto_edge.layout import MatrixSpec
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from leanto_edge.artifact.layout import MatrixSpec
+from leanto_edge.artifact.tensor_file import Array
+from leanto_edge.artifact.weight import dense_weight as decompress_matrix
+from leanto_edge.artifact.weight import rotated_weight
 from leanto_edge.compress.coding import code_tensors, encode, refine
 from leanto_edge.compress.lowrank import refit_left
 from leanto_edge.compress.plan import Plan, Problem, best_plans
-from leanto_edge.layout import MatrixSpec
-from leanto_edge.tensor_file import Array
-from leanto_edge.weight import dense_weight as decompress_matrix
-from leanto_edge.weight import rotated_weight
 
 __all__ = ["CompressedMatrix", "compress_matrix", "decompress_matrix", "predicted_error", "predicted_errors"]
 

@@ -14,12 +14,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from leanto_edge.artifact.layout import BITS, MatrixSpec
 from leanto_edge.compress.baselines import caldera, uniform
 from leanto_edge.compress.baselines.approximation import Approximation
 from leanto_edge.compress.incoherence import rotation_seed
 from leanto_edge.compress.matrix import compress_matrix, decompress_matrix, predicted_errors
 from leanto_edge.compress.rounding import CODE_ERROR
-from leanto_edge.layout import BITS, MatrixSpec
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import write_artifact
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups, shared_inputs, vector_sizes
 from leanto_edge.compress.allocation import allocate, vectors_size
 from leanto_edge.compress.calibration import Calibration, read_calibration
 from leanto_edge.compress.guidance import Weights, token_weights
@@ -36,7 +37,6 @@ from leanto_edge.compress.source import Source, find_source, load_source
 from leanto_edge.compress.student import Student
 from leanto_edge.compress.workspace import Workspace
 from leanto_edge.errors import ArtifactError
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, matrix_sizes, shared_input_groups, shared_inputs, vector_sizes
 
 
 def compress(

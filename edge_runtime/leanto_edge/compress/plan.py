@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from leanto_edge.artifact.layout import MatrixSpec
 from leanto_edge.compress.factor_rounding import FACTOR_ERROR, Factors, no_factors
 from leanto_edge.compress.incoherence import input_directions, rotate_hessian, rotate_weight
 from leanto_edge.compress.ldlq import expected_error
 from leanto_edge.compress.lowrank import Directions, round_factors, solve_left
 from leanto_edge.compress.rounding import CODE_ERROR
-from leanto_edge.layout import MatrixSpec
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch.func import functional_call
 
+from leanto_edge.artifact.tensor_file import Array
 from leanto_edge.compress.calibration import Document, batches
 from leanto_edge.compress.learnable import LearnableMatrix
 from leanto_edge.compress.matrix import CompressedMatrix, decompress_matrix
 from leanto_edge.compress.report import log_probabilities
 from leanto_edge.compress.source import Source
-from leanto_edge.tensor_file import Array
 
 LEARNING_RATE = 2e-3
 _BATCH_TOKENS = 1024

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanto_kernels
-from leanto_edge.layout import ROW_GROUP, padded
+from leanto_edge.artifact.layout import ROW_GROUP, padded
 from leanto_kernels.codebook import GAUSSIAN_ERROR
 
 Floats = NDArray[np.float32]

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from leanto_edge.architecture import ModelShape
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, MatrixSpec, shared_inputs
 from leanto_edge.compress.allocation import Candidate, stored_size
 from leanto_edge.compress.calibration import BATCH_ROWS, Document, batches
 from leanto_edge.compress.hessian import LayerWalk
@@ -25,7 +26,6 @@ from leanto_edge.compress.report import log_probabilities
 from leanto_edge.compress.rounding import CODE_ERROR
 from leanto_edge.compress.source import Source
 from leanto_edge.compress.student import Student
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, shared_inputs
 
 MEASURED_BITS = (1, 2, 3)  # from there on the divergence grows in proportion to the error
 RARE_TOKEN = 0.3  # importance of a token that the calibration text never uses, where the mean token has 1.3

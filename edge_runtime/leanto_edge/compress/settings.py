@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, Kind, MatrixSpec
 from leanto_edge.compress.incoherence import rotation_seed
 from leanto_edge.compress.methods import METHODS
-from leanto_edge.layout import EMBEDDING, HEAD, Kind, MatrixSpec
 
 Profile = Literal["best", "fast", "plain"]
 KIND: dict[str, Kind] = {"best": "trellis", "fast": "additive", "plain": "scalar"}

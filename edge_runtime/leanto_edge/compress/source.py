@@ -20,10 +20,10 @@ from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from leanto_edge.architecture import ModelShape
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, matrix_sizes, vector_sizes
+from leanto_edge.artifact.manifest import CONFIG, OPTIONAL_FILES, TOKENIZER, TOKENIZER_CONFIG, read_json
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
-from leanto_edge.layout import EMBEDDING, HEAD, matrix_sizes, vector_sizes
-from leanto_edge.manifest import CONFIG, OPTIONAL_FILES, TOKENIZER, TOKENIZER_CONFIG, read_json
 from leanto_edge.tokenizer import Tokenizer, begins_with_bos
 
 _PATTERNS = ("*.json", "*.safetensors")

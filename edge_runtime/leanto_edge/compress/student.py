@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import linear
 
+from leanto_edge.artifact.layout import EMBEDDING, HEAD
+from leanto_edge.artifact.tensor_file import Array
 from leanto_edge.compress.matrix import CompressedMatrix, decompress_matrix
 from leanto_edge.compress.source import Source
-from leanto_edge.layout import EMBEDDING, HEAD
-from leanto_edge.tensor_file import Array
 
 
 class Student:

@@ -17,9 +17,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from leanto_edge.artifact.layout import MatrixSpec
 from leanto_edge.compress.matrix import CompressedMatrix
 from leanto_edge.errors import ArtifactError
-from leanto_edge.layout import MatrixSpec
 
 _JOB = "job.sha256"
 _CHOICE = "choice.json"

@@ -1,4 +1,4 @@
-"""`leanto export`: an artifact becomes a file that other engines read. The work is leanto_edge.gguf_export; here are its options."""
+"""`leanto export`: an artifact becomes a file that other engines read. The work is leanto_edge.export.gguf; here are its options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 once the file is written whole; what llama.cpp does otherwise goes to standard error."""
     from leanto_edge import ArtifactError, DependencyError
-    from leanto_edge.gguf_export import export_gguf
+    from leanto_edge.export.gguf import export_gguf
 
     check_new(options.output)
     try:

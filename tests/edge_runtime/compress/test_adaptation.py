@@ -18,12 +18,12 @@ from artifacts import CONFIG, byte_tokenizer, tiny_shape
 from leanto_edge import AdapterError, ArtifactError
 from leanto_edge.adapter import largest_ranks, write_adapter
 from leanto_edge.artifact import Artifact, read_artifact, write_artifact
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, MatrixSpec, expected_tensors, matrix_sizes
 from leanto_edge.compress import adapt, dequantized_model
 from leanto_edge.compress.adaptable import Adaptable
 from leanto_edge.compress.adaptation import _stored
 from leanto_edge.compress.examples import Example, read_examples
 from leanto_edge.compress.own_text import evened, own_text
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec, expected_tensors, matrix_sizes
 from leanto_kernels import tables
 
 # Engine (int8 activations, float16 factors) against torch in float32: root mean square of the difference over that of the logits.

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leanto_edge.artifact.layout import MatrixSpec
+from leanto_edge.artifact.tensor_file import LINE, write_tensors
 from leanto_edge.compress.allocation import Candidate, allocate, lower_hull, stored_size, vectors_size
-from leanto_edge.layout import MatrixSpec
-from leanto_edge.tensor_file import LINE, write_tensors
 
 ANY = MatrixSpec("trellis", 2, 8, 8)
 options = st.lists(st.tuples(st.integers(1, 60), st.floats(0, 10)), min_size=1, max_size=5).map(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from leanto_edge.artifact.factors import dense_factors
+from leanto_edge.artifact.layout import MatrixSpec
 from leanto_edge.compress.factor_rounding import round_left, round_right
-from leanto_edge.factors import dense_factors
-from leanto_edge.layout import MatrixSpec
 from leanto_kernels import reference, tables
 
 # Mean squared error of normal 4-bit factors, relative, by rank: short strings pay for biting their tails.

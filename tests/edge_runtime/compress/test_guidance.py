@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from leanto_edge.artifact.layout import shared_input_groups
 from leanto_edge.compress.guidance import token_weights
 from leanto_edge.compress.hessian import LayerWalk, measure_moments
 from leanto_edge.compress.source import load_source
-from leanto_edge.layout import shared_input_groups
 
 DOCUMENTS = [(0, 5, 6, 7), (0, 9, 10), (0, *range(11, 25))]
 

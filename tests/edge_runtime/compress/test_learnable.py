@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from leanto_edge.artifact.layout import MatrixSpec
 from leanto_edge.compress.learnable import LearnableMatrix
 from leanto_edge.compress.matrix import CompressedMatrix, compress_matrix, decompress_matrix
-from leanto_edge.layout import MatrixSpec
 
 SPECS = [
     MatrixSpec("trellis", 2, 96, 64, 0, 5, 6),

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from leanto_edge.artifact.layout import MatrixSpec
 from leanto_edge.compress import reference
 from leanto_edge.compress.lowrank import Directions, balanced, refit_left, round_factors, solve_left
-from leanto_edge.layout import MatrixSpec
 
 
 def problem(rows: int = 40, cols: int = 32, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from leanto_edge.artifact.layout import MatrixSpec
 from leanto_edge.compress.incoherence import restore_weight, rotate_hessian, rotate_weight, rotation_seed
 from leanto_edge.compress.lowrank import fit_low_rank
 from leanto_edge.compress.matrix import CompressedMatrix, compress_matrix, decompress_matrix
-from leanto_edge.layout import MatrixSpec
 from leanto_kernels import reference
 
 

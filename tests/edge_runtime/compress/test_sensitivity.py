@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, MatrixSpec
 from leanto_edge.compress.hessian import LayerWalk
 from leanto_edge.compress.incoherence import rotate_hessian, rotate_weight
 from leanto_edge.compress.matrix import compress_matrix, decompress_matrix
@@ -15,7 +16,6 @@ from leanto_edge.compress.report import measure_quality
 from leanto_edge.compress.sensitivity import Sensitivity, disturbance, table_problems
 from leanto_edge.compress.settings import Settings
 from leanto_edge.compress.source import load_source
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec
 
 RANDOM = np.random.default_rng(0)
 DOCUMENTS = [tuple(RANDOM.integers(2, 250, 24).tolist()) for _ in range(12)]

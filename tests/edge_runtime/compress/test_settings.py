@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import itertools
 
+from leanto_edge.artifact.layout import EMBEDDING, HEAD, MatrixSpec
 from leanto_edge.compress.settings import Settings
-from leanto_edge.layout import EMBEDDING, HEAD, MatrixSpec
 
 
 def test_every_width_is_a_candidate_and_the_first_has_no_low_rank() -> None:

@@ -13,10 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from artifacts import byte_tokenizer, write_plain
+from leanto_edge.artifact.layout import EMBEDDING
 from leanto_edge.compress import compress
 from leanto_edge.compress.source import load_source
 from leanto_edge.compress.student import Student
-from leanto_edge.layout import EMBEDDING
 
 IDS = torch.tensor([[5, 9, 200, 31, 7]])
 MODULE = "model.layers.1.self_attn.v_proj"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from leanto_edge import ArtifactError
+from leanto_edge.artifact.layout import MatrixSpec
 from leanto_edge.compress.matrix import CompressedMatrix
 from leanto_edge.compress.workspace import Workspace
-from leanto_edge.layout import MatrixSpec
 
 SPEC = MatrixSpec("int8", 8, 4, 32)
 MATRIX = CompressedMatrix(SPEC, {"codes": np.ones((4, 32), np.int8), "scales": np.ones(4, np.float16)}, 0.125)

@@ -11,8 +11,8 @@ import numpy as np
 from artifacts import CONFIG, byte_tokenizer, random_tensors, tiny_shape
 from leanto_edge import load
 from leanto_edge.artifact import write_artifact
+from leanto_edge.artifact.layout import EMBEDDING, MatrixSpec, matrix_sizes
 from leanto_edge.compress.matrix import decompress_matrix
-from leanto_edge.layout import EMBEDDING, MatrixSpec, matrix_sizes
 
 HERE = Path(__file__).parent
 SMALL = {**CONFIG, "hidden_size": 24, "intermediate_size": 44, "num_hidden_layers": 1, "head_dim": 6}

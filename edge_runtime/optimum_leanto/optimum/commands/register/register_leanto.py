@@ -1,5 +1,5 @@
 """Tells optimum-cli of `leanto`; Optimum looks for files in this namespace."""
 
-from leanto_edge.optimum_cli import LeantoCommand
+from leanto_edge.transformers.optimum_cli import LeantoCommand
 
 REGISTER_COMMANDS = [LeantoCommand]

@@ -17,7 +17,7 @@ pytest.importorskip("transformers", reason="the oracle is transformers")
 
 from architectures import SIZES, random_model
 from leanto_edge import ArtifactError, UnsupportedModelError
-from leanto_edge.architecture import FAMILIES, ModelShape
+from leanto_edge.artifact.architecture import FAMILIES, ModelShape
 
 
 def read_by_transformers(config: dict[str, Any]) -> dict[str, Any]:

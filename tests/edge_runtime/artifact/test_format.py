@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from leanto_edge import load
 from leanto_edge.artifact import read_artifact
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "artifact"
+GOLDEN = Path(__file__).parents[2] / "golden" / "artifact"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text())
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 

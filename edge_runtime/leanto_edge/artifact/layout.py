@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from leanto_edge.architecture import ModelShape
+from leanto_edge.artifact.architecture import ModelShape
 
 Kind = Literal["trellis", "additive", "scalar", "int8", "dense"]
 

@@ -17,7 +17,7 @@ from artifacts import CONFIG, byte_tokenizer, dense_weights, random_matrices, ra
 from leanto_edge import AdapterError, ArtifactError, UnsupportedModelError
 from leanto_edge.adapter import read_adapter
 from leanto_edge.artifact import annotate_artifact, read_artifact, write_artifact
-from leanto_edge.manifest import build_hash_of, fingerprint
+from leanto_edge.artifact.manifest import build_hash_of, fingerprint
 
 Edit = Callable[[dict[str, Any]], None]
 

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 import leanto_kernels
+from leanto_edge.artifact.layout import CODED, MatrixSpec
 from leanto_edge.errors import DependencyError
-from leanto_edge.layout import CODED, MatrixSpec
 
 try:
     import triton
     import triton.language as tl
 except ModuleNotFoundError:
-    raise DependencyError("leanto_edge.gpu needs Triton: pip install 'leanto[gpu]'") from None
+    raise DependencyError("leanto_edge.transformers.gpu needs Triton: pip install 'leanto[gpu]'") from None
 
 FEW = 16  # vectors that are multiplied with codes; more are worth a dense matrix
 TILE_ROWS, TILE_COLS = 16, 128  # of the weights that a program decodes at a time

@@ -14,7 +14,7 @@ import pytest
 import leanto_edge
 from artifacts import CONFIG, write_plain
 from leanto_edge import ArtifactError, DependencyError, GenerationRequest, SamplingParams, UnsupportedModelError
-from leanto_edge.gguf_export import export_gguf
+from leanto_edge.export.gguf import export_gguf
 
 gguf = pytest.importorskip("gguf", reason="the gguf library writes the files (extra gguf)")
 

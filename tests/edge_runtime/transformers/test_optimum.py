@@ -20,7 +20,7 @@ from architectures import tiny_config, write_teacher  # noqa: E402
 from conftest import ROOT  # noqa: E402
 from leanto_edge import ArtifactError, DependencyError  # noqa: E402
 from leanto_edge.compress import compress  # noqa: E402
-from leanto_edge.optimum import LeantoQuantizer  # noqa: E402
+from leanto_edge.transformers.optimum import LeantoQuantizer  # noqa: E402
 
 REGISTRATION = ROOT / "edge_runtime" / "optimum_leanto"
 OPTIONS: dict[str, Any] = {"bits": 4, "uniform": True, "calibration_tokens": 300, "held_out_tokens": 100, "sweeps": 0, "threads": 1}
@@ -62,9 +62,9 @@ def test_a_model_in_memory_without_a_tokenizer_is_refused(folder: Path, tmp_path
 
 def test_without_optimum_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optimum.quantization_base", None)
-    monkeypatch.delitem(sys.modules, "leanto_edge.optimum")
+    monkeypatch.delitem(sys.modules, "leanto_edge.transformers.optimum")
     with pytest.raises(DependencyError, match=r"leanto\[optimum\]"):
-        importlib.import_module("leanto_edge.optimum")
+        importlib.import_module("leanto_edge.transformers.optimum")
 
 
 def test_names_of_files_cannot_be_chosen(folder: Path, tmp_path: Path) -> None:

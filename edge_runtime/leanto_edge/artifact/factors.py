@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanto_kernels
-from leanto_edge.layout import MatrixSpec
+from leanto_edge.artifact.layout import MatrixSpec
 
 Floats = NDArray[np.float32]
 

@@ -21,16 +21,16 @@ pytest.importorskip("triton", reason="Triton is an extra (pip install 'leanto[gp
 import leanto_edge.transformers  # noqa: E402, F401 - registers the quantizer
 from artifacts import write_tiny  # noqa: E402
 from leanto_edge import DependencyError, torch_layers  # noqa: E402
-from leanto_edge.layout import MatrixSpec  # noqa: E402
-from leanto_edge.torch_layers import CompressedLinear  # noqa: E402
-from leanto_edge.weight import dense_weight  # noqa: E402
+from leanto_edge.artifact.layout import MatrixSpec  # noqa: E402
+from leanto_edge.artifact.weight import dense_weight  # noqa: E402
+from leanto_edge.transformers.layers import CompressedLinear  # noqa: E402
 from leanto_kernels import reference, tables  # noqa: E402
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 with pytest.MonkeyPatch.context() as patch:
     if DEVICE.type == "cpu":
         patch.setenv("TRITON_INTERPRET", "1")  # read when a kernel is defined
-    from leanto_edge import gpu
+    from leanto_edge.transformers import gpu
 
 NEEDS_A_GPU = pytest.mark.skipif(DEVICE.type == "cpu", reason="there is no CUDA GPU: kernels ran in Triton's interpreter only")
 
@@ -288,16 +288,16 @@ def test_off_the_gpu_everything_stays_dense() -> None:
 
 def test_without_triton_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "leanto_edge.gpu")
+    monkeypatch.delitem(sys.modules, "leanto_edge.transformers.gpu")
     with pytest.raises(DependencyError, match=r"leanto\[gpu\]"):
-        importlib.import_module("leanto_edge.gpu")
+        importlib.import_module("leanto_edge.transformers.gpu")
 
 
 COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from leanto_edge import gpu
+from leanto_edge.transformers import gpu
 
 POINTERS = {"y": "*fp32", "x": "*fp32", "w": "*bf16", "ids": "*i64", "tables": "*i8", "scales": "*fp16"}
 

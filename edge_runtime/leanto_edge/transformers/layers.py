@@ -1,6 +1,6 @@
 """Torch modules that hold a matrix as the artifact stores it: linear layer, embedding, and a head that shares the embedding.
 
-The stored tensors are buffers under their own names and keep their types. On a GPU that leanto_edge.gpu can use they are multiplied as
+The stored tensors are buffers under their own names and keep their types. On a GPU that gpu.py can use they are multiplied as
 they are; elsewhere the dense weight is made by the kernels when it is first needed, and kept in the type of the model. Knows nothing of
 transformers and of files.
 """
@@ -16,18 +16,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from leanto_edge.layout import MatrixSpec
-from leanto_edge.weight import dense_weight
+from leanto_edge.artifact.layout import MatrixSpec
+from leanto_edge.artifact.weight import dense_weight
 
 _STORED: Mapping[str, torch.dtype] = {"U8": torch.uint8, "I8": torch.int8, "F16": torch.float16, "F32": torch.float32}
 
 
 @functools.cache
 def gpu_backend(device: Any) -> Any:
-    """leanto_edge.gpu where it can be used on `device`, else None."""
+    """The module gpu where it can be used on `device`, else None."""
     if device.type != "cuda" or torch.version.cuda is None or find_spec("triton") is None:
         return None
-    from leanto_edge import gpu
+    from leanto_edge.transformers import gpu
 
     return gpu if gpu.usable(device) else None
 
@@ -59,7 +59,7 @@ class _Matrix(nn.Module):  # type: ignore[misc]
         return self._weight
 
     def packed(self, x: Any) -> Any:
-        """The leanto_edge.gpu.PackedMatrix for an input x, or None where it takes the dense weight: elsewhere, and if x has a gradient."""
+        """The gpu.PackedMatrix for an input x, or None where it takes the dense weight: elsewhere, and if x has a gradient."""
         gpu = gpu_backend(x.device)
         if gpu is None or (x.requires_grad and torch.is_grad_enabled()):
             return None

@@ -14,7 +14,7 @@ from leanto_edge.errors import ArtifactError, DependencyError
 try:
     from optimum.quantization_base import OptimumQuantizer
 except ModuleNotFoundError:
-    raise DependencyError("leanto_edge.optimum needs Optimum: pip install 'leanto[optimum]'") from None
+    raise DependencyError("leanto_edge.transformers.optimum needs Optimum: pip install 'leanto[optimum]'") from None
 
 if TYPE_CHECKING:
     from leanto_edge.compress import Report

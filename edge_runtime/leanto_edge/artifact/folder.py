@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from leanto_edge.architecture import ModelShape
-from leanto_edge.errors import ArtifactError, UnsupportedModelError
-from leanto_edge.layout import BLOCK, FORMAT, MatrixSpec, check_matrices, expected_tensors, matrix_sizes, vector_sizes
-from leanto_edge.manifest import (
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import BLOCK, FORMAT, MatrixSpec, check_matrices, expected_tensors, matrix_sizes, vector_sizes
+from leanto_edge.artifact.manifest import (
     AGAIN,
     CONFIG,
     DERIVED,
@@ -34,7 +33,8 @@ from leanto_edge.manifest import (
     safe_name,
     verify_files,
 )
-from leanto_edge.tensor_file import Array, TensorFile, write_tensors
+from leanto_edge.artifact.tensor_file import Array, TensorFile, write_tensors
+from leanto_edge.errors import ArtifactError, UnsupportedModelError
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import Artifact, read_artifact
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import MatrixSpec, vector_sizes
+from leanto_edge.artifact.manifest import CONFIG, TOKENIZER, TOKENIZER_CONFIG, read_json
+from leanto_edge.artifact.rope import LOCAL_THETA, THETA, Rope
+from leanto_edge.artifact.weight import dense_weight
 from leanto_edge.errors import ArtifactError, DependencyError, UnsupportedModelError
-from leanto_edge.gguf_tokenizer import GgufTokenizer, read_gguf_tokenizer
-from leanto_edge.layout import MatrixSpec, vector_sizes
-from leanto_edge.manifest import CONFIG, TOKENIZER, TOKENIZER_CONFIG, read_json
-from leanto_edge.rope import LOCAL_THETA, THETA, Rope
+from leanto_edge.export.gguf_tokenizer import GgufTokenizer, read_gguf_tokenizer
 from leanto_edge.tokenizer import begins_with_bos
-from leanto_edge.weight import dense_weight
 
 GgufType = Literal["q8_0", "f16"]
 Floats = NDArray[np.float32]

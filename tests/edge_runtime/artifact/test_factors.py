@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanto_edge.factors import dense_factors
-from leanto_edge.layout import MatrixSpec
+from leanto_edge.artifact.factors import dense_factors
+from leanto_edge.artifact.layout import MatrixSpec
 from leanto_kernels import reference, tables
 
 

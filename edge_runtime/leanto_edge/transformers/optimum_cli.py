@@ -31,7 +31,7 @@ class CompressCommand(BaseOptimumCLICommand):  # type: ignore[misc]
     def run(self) -> None:
         """Compress, and print what came of it; a mistake of the user's ends the program with one line."""
         from leanto_edge.errors import EdgeError
-        from leanto_edge.optimum import LeantoQuantizer
+        from leanto_edge.transformers.optimum import LeantoQuantizer
 
         options: dict[str, Any] = vars(self.args or argparse.Namespace()).copy()
         model, output = options.pop("model"), options.pop("output")

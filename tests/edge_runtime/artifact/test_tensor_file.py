@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from leanto_edge import ArtifactError
-from leanto_edge.tensor_file import LINE, TensorFile, write_tensors
+from leanto_edge.artifact.tensor_file import LINE, TensorFile, write_tensors
 
 ARRAYS = st.sampled_from([np.float32, np.float16, np.uint8, np.int8]).flatmap(
     lambda kind: shapes.arrays(kind, shapes.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=9))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from leanto_edge.artifact.layer_shapes import LayerShape, read_layers
+from leanto_edge.artifact.rope import Rope, read_ropes
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
-from leanto_edge.layer_shapes import LayerShape, read_layers
-from leanto_edge.rope import Rope, read_ropes
 
 Config = Mapping[str, Any]
 Activation = Literal["silu", "gelu"]

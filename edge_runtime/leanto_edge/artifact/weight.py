@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanto_kernels
-from leanto_edge.factors import dense_factors
-from leanto_edge.layout import MatrixSpec
-from leanto_edge.tensor_file import Array
+from leanto_edge.artifact.factors import dense_factors
+from leanto_edge.artifact.layout import MatrixSpec
+from leanto_edge.artifact.tensor_file import Array
 
 Floats = NDArray[np.float32]
 

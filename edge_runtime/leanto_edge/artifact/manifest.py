@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from leanto_edge.artifact.layout import FORMAT
 from leanto_edge.errors import ArtifactError, UnsupportedModelError
-from leanto_edge.layout import FORMAT
 
 MANIFEST = "leanto.json"
 CONFIG = "config.json"

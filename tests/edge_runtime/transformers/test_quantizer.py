@@ -25,10 +25,10 @@ import leanto_edge  # noqa: E402
 import leanto_edge.transformers  # noqa: E402
 from architectures import ARCHITECTURES, mixed_specs, tiny_config, write_compressed, write_teacher  # noqa: E402
 from leanto_edge import ArtifactError, DependencyError, UnsupportedModelError  # noqa: E402
-from leanto_edge.architecture import ModelShape  # noqa: E402
+from leanto_edge.artifact.architecture import ModelShape  # noqa: E402
+from leanto_edge.artifact.layout import EMBEDDING, MatrixSpec  # noqa: E402
+from leanto_edge.artifact.tensor_file import write_tensors  # noqa: E402
 from leanto_edge.compress import dequantized_model  # noqa: E402
-from leanto_edge.layout import EMBEDDING, MatrixSpec  # noqa: E402
-from leanto_edge.tensor_file import write_tensors  # noqa: E402
 from leanto_edge.transformers import check_version, save_artifact  # noqa: E402
 
 DENSE_BOUND = 1e-6  # against the dequantized model, relative to the largest logit: the same weights, the same operations
@@ -265,7 +265,7 @@ def test_weights_left_on_disk_are_refused() -> None:
 
 def test_the_engine_alone_imports_neither_torch_nor_transformers() -> None:
     code = """
-import sys, leanto_edge.weight, leanto_edge.gguf_export
+import sys, leanto_edge.artifact.weight, leanto_edge.export.gguf
 sys.exit(any(name in sys.modules for name in ("torch", "transformers", "gguf", "optimum")))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

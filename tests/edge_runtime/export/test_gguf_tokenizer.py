@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from leanto_edge import UnsupportedModelError
-from leanto_edge.gguf_tokenizer import BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED, GgufTokenizer, read_gguf_tokenizer
+from leanto_edge.export.gguf_tokenizer import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    SPACE,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    GgufTokenizer,
+    read_gguf_tokenizer,
+)
 
 FILE = Path("tokenizer.json")
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}

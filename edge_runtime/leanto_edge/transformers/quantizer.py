@@ -1,7 +1,7 @@
-"""Lets transformers load an artifact: after `import leanto_edge.transformers`, `AutoModelForCausalLM.from_pretrained(path)` does.
+"""The quantizer named "leanto" that `import leanto_edge.transformers` registers, and `save_artifact`, its way back.
 
-A quantizer named "leanto" is registered; it checks the files as leanto_edge.load does and puts modules in place that hold the
-stored tensors. Knows nothing of the engine: products are those of torch_layers, on any device.
+It checks the files as leanto_edge.load does and puts modules in place that hold the
+stored tensors. Knows nothing of the engine: products are those of layers.py, on any device.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from leanto_edge.architecture import ModelShape
 from leanto_edge.artifact import Artifact, read_matrices, read_tensors, write_artifact
+from leanto_edge.artifact.architecture import ModelShape
+from leanto_edge.artifact.layout import BLOCK, EMBEDDING, FORMAT, HEAD, MatrixSpec
+from leanto_edge.artifact.manifest import MANIFEST, OPTIONAL_FILES, TOKENIZER, read_manifest, verify_files
+from leanto_edge.artifact.tensor_file import TensorFile
 from leanto_edge.errors import ArtifactError, DependencyError, UnsupportedModelError
-from leanto_edge.layout import BLOCK, EMBEDDING, FORMAT, HEAD, MatrixSpec
-from leanto_edge.manifest import MANIFEST, OPTIONAL_FILES, TOKENIZER, read_manifest, verify_files
-from leanto_edge.tensor_file import TensorFile
-from leanto_edge.torch_layers import CompressedEmbedding, CompressedLinear, TiedHead
+from leanto_edge.transformers.layers import CompressedEmbedding, CompressedLinear, TiedHead
 
 OLDEST = "5.0"
 
@@ -49,7 +49,7 @@ class LeantoConfig(QuantizationConfigMixin):  # type: ignore[misc]
 
 @register_quantizer("leanto")
 class LeantoHfQuantizer(HfQuantizer):  # type: ignore[misc]
-    """Puts the modules of leanto_edge.torch_layers in place of linear layers and the embedding; dense matrices stay as they are."""
+    """Puts the modules of leanto_edge.transformers.layers in place of linear layers and the embedding; dense matrices stay as they are."""
 
     requires_calibration = True  # a model that is not compressed yet is refused: `leanto compress` does that
 
