@@ -86,7 +86,7 @@ class Auditor:
     def _write_down(self, worse: bool, promise: Promise) -> None:
         after = self._ledger.observe(promise.audit, worse, alpha=promise.alpha, delta=promise.delta)
         if after is None:
-            _log.warning("an audit could not be written down: its certificate counts as none from here on")
+            _log.warning("audit %s could not be written down: it counts as alarmed from here on", promise.audit)
         elif after.alarmed and worse:
             _log.warning(
                 "audit %s: %d of %d answers were worse than the cloud's, where at most %.3g was promised; a stricter threshold applies",
