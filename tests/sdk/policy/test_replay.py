@@ -125,7 +125,7 @@ def test_a_router_is_replayed_where_it_scored_the_prompt(tmp_path: Path) -> None
 
 def test_a_certificate_is_asked_for_this_build_confidence_and_cloud(tmp_path: Path) -> None:
     key = Ed25519PrivateKey.generate()
-    one = Certificate("call", "build", "large", "s", 0.05, 1000, (Point(0.05, 0.95, 0.5, 0.04),), 0.0, 100.0)
+    one = Certificate("call", "build", "large", "s", "disagreement", 0.05, 1000, (Point(0.05, 0.95, 0.5, 0.04),), 0.0, 100.0)
     (tmp_path / "c").write_text(sign(one, key))
     public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     (tmp_path / "p.toml").write_text(f'version = 1\n[quality]\ncertificates = ["c"]\ncertificate_key = "{public}"\nuncertified = "cloud"\n')
