@@ -16,6 +16,8 @@ Stage = Literal["constraints", "rules", "budgets", "prompt", "stream", "answer",
 Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending"]
 Value = str | float | int | bool | None
 
+SAMPLED = "the answer is sampled, and certificates speak of greedy ones (temperature 0)"  # why nothing is promised of it
+
 
 @dataclass(frozen=True, slots=True)
 class Check:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanto.decision import Promise
+from leanto.decision import SAMPLED, Promise
 from leanto.ledger import Ledger
 from leanto.policy import Policy
 from leanto.policy.schema import ARTIFACT, Quality
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from leanto.certificates.certificate import Certificates
     from leanto_edge import ModelInfo
 
-
-SAMPLED = "the answer is sampled, and certificates speak of greedy ones (temperature 0)"
 
 Stamp = tuple[int, int, int] | None  # what changes with a file's content; None where there is no file
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import leanto_edge
 from leanto import Client, Decision
 from leanto.certificates.certificate import Certificate, Point, sign
-from leanto.certificates.certified import SAMPLED, Certified, score_name
-from leanto.decision import Promise
+from leanto.certificates.certified import Certified, score_name
+from leanto.decision import SAMPLED, Promise
 from leanto.errors import PolicyError
 from leanto.ledger import Ledger
 from leanto.policy import Verdict, judge_answer, judge_certificate, load_policy, parse_policy

@@ -16,7 +16,7 @@ import strategies
 from leanto import Client, Decision, Policy, Snapshot, parse_policy
 from leanto.certificates.certificate import Certificate, Point, sign
 from leanto.cli import main
-from leanto.decision import Promise
+from leanto.decision import SAMPLED, Promise
 from leanto.errors import UserError
 from leanto.policy import Facts, Spent, decide, judge_answer, load_policy
 from leanto.policy.claims import read_claim
@@ -134,6 +134,8 @@ def test_a_certificate_is_asked_for_this_build_confidence_and_cloud(tmp_path: Pa
     assert Replayer(policy, now=50.0).route(replace(named, confidence=0.97)) == "local"
     assert Replayer(policy, now=50.0).route(named) == "local→cloud"
     assert Replayer(policy, now=200.0).route(replace(named, confidence=0.97)) == "local→cloud"  # it has expired
+    sampled = replace(named, confidence=0.97, promise=Promise(why_not=SAMPLED, named=True))
+    assert Replayer(policy, now=50.0).route(sampled) == "local→cloud"
     with pytest.raises(Unreplayable, match="what was certified"):
         Replayer(policy, now=50.0).route(replace(named, confidence=0.97, facts=FACTS))
 
