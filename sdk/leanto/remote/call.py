@@ -41,6 +41,9 @@ class RemoteChunk:
     finish_reason: str | None = None
 
 
+Part = list[RemoteChunk]  # what one sealed chunk held: nothing, where it only keeps the cadence
+
+
 @dataclass(slots=True)
 class Meter:
     """Bytes of gRPC messages with their 5-byte prefixes; TLS and HTTP/2 headers are not in it."""
