@@ -6,7 +6,7 @@ Imports neither gRPC nor the wire until the first call (`sealed_session`). Knows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 
 
 class RemoteLeg:
-    """The way to one node. Belongs to one event loop. Raises TargetError for an address or root that cannot be used."""
+    """The way to one node. Belongs to one event loop. Raises TargetError for an address or root that cannot be used.
 
-    def __init__(self, target: RemoteTarget, *, clock: Clock | None = None) -> None:
+    `on_evidence` gets the node's verified claims before anything is sealed to it, and again when they change; what it raises refuses them.
+    """
+
+    def __init__(self, target: RemoteTarget, *, clock: Clock | None = None, on_evidence: Callable[[Claims], None] | None = None) -> None:
         self._dial = dial_target(target)
         self._target = target
         self._clock = clock or Clock()
         self._breaker = Breaker(self._clock)
         self._sessions: dict[int, SealedSession] = {}  # the second is for hedging
         self._answering = 0
+        self._on_evidence = on_evidence
+        self._shown: object = None
 
     @property
     def model_id(self) -> str | None:
@@ -126,5 +131,12 @@ class RemoteLeg:
         if place not in self._sessions:
             from leanto.remote.sealed_session import SealedSession
 
-            self._sessions[place] = SealedSession(self._target, self._dial, self._clock)
+            self._sessions[place] = SealedSession(self._target, self._dial, self._clock, self._show)
         return self._sessions[place]
+
+    def _show(self, claims: Claims) -> None:
+        """Once for both connections, and not again for evidence that says the same."""
+        shown = (claims.evidence_digest, claims.claims)
+        if self._on_evidence is not None and shown != self._shown:
+            self._on_evidence(claims)
+            self._shown = shown

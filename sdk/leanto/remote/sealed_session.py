@@ -61,7 +61,7 @@ _TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION, Status
 class SealedSession:
     """The channel, and the claims it was verified to stand for."""
 
-    def __init__(self, target: RemoteTarget, dial: str, clock: Clock) -> None:
+    def __init__(self, target: RemoteTarget, dial: str, clock: Clock, on_evidence: Callable[[Claims], None] = lambda _: None) -> None:
         self.claims: Claims | None = None
         self.rtt_ms: float | None = None
         self._address = target.address
@@ -71,6 +71,7 @@ class SealedSession:
         self._padding = Padding[target.padding.upper()]
         self._cadence = Cadence(period_ms=target.cadence_ms, frames=target.cadence_frames) if target.padding == "constant" else None
         self._clock = clock
+        self._on_evidence = on_evidence
         self._closed = False
         self._wallet = _wallet(target, clock)
         self._channel, self._stub = _connect(target, dial)
@@ -141,11 +142,23 @@ class SealedSession:
                 claims = await asyncio.to_thread(self._log.check, evidence.release_proof, claims)
         except EvidenceError as error:
             raise EvidenceRefused(f"{self._address}: {error}; nothing was sent", claim=error.claim) from None
-        for claim in claims.claims:
-            _logger.info(
-                "%s, %s evidence: %s %s; not proven: %s", self._address, claims.evidence_type, claim.name, claim.value, claim.does_not_prove
-            )
+        self._show(claims)
         return claims
+
+    def _show(self, claims: Claims) -> None:
+        """To whoever wants to see them before anything is sealed to them. Raises EvidenceRefused if they are not good enough."""
+        for claim in claims.claims:
+            line = "%s, %s evidence: %s %s; proves: %s; not proven: %s; rests on: %s"
+            parties = ", ".join(claim.trusted_parties)
+            said = (claim.name, claim.value, claim.proves, claim.does_not_prove, parties)
+            _logger.info(line, self._address, claims.evidence_type, *said)
+        try:
+            self._on_evidence(claims)
+        except EvidenceRefused:
+            raise
+        except Exception as error:
+            what = f"{self._address}: the application refused the node's evidence ({type(error).__name__}); nothing was sent"
+            raise EvidenceRefused(what, claim="application") from error
 
     async def _exchange(
         self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter
