@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from leanto.clock import Clock
-from leanto.decision import Promise, Target
+from leanto.decision import Promise, Spent, Target
 from leanto.errors import (
+    BudgetSpent,
     CloudUnavailable,
     DeadlineExceeded,
     EngineFault,
@@ -41,6 +42,7 @@ from leanto.policy import (
     stay,
     without_edge,
 )
+from leanto.policy.budgets import overtaken
 from leanto.policy.schema import CloudTarget
 from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.remote import remote_request
@@ -89,6 +91,7 @@ class Cascade:
         self.bytes_received = 0
         self.cloud_model: str | None = None
         self.cloud_evidence: str | None = None
+        self.refused: Spent | None = None  # what was spent when a budget stopped a call
         self.first_text_at: float | None = None
         self._ask = ask
         self._policy = policy
@@ -272,6 +275,9 @@ class Cascade:
                 async for text in texts:
                     yield self._show(text, CLOUD)
             self._next = None
+        except BudgetSpent as error:
+            self.refused, self.verdict = error.spent, overtaken(self._policy, error.spent, self.verdict)
+            yield self._back_to_edge(self.verdict.labels[-1], error)
         except (Fault, PromptRefused) as error:
             yield self._fall_back(error)
 
@@ -332,6 +338,9 @@ class Cascade:
         again = isinstance(error, Fault) and error.retryable and self.switches < self._policy.handoff.max_switches
         label = _FAULT_LABELS.get(type(error), "cloud-unreachable")
         self.verdict = after_fault(self._policy, self.verdict, label, str(error), again=again)
+        return self._back_to_edge(label, error, again=again)
+
+    def _back_to_edge(self, label: str, error: Fault | PromptRefused, *, again: bool = False) -> HandoffEvent:
         if LOCAL not in self.verdict.allowed:
             raise error
         if self._paused is not None and not again:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from leanto.account import Account, Tab
 from leanto.cascade import Cascade
 from leanto.certificates.auditor import Auditor
 from leanto.certificates.certified import Certified, score_name
@@ -26,7 +27,7 @@ from leanto.ledger import Ledger
 from leanto.local.pace import Pace
 from leanto.local.run import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
-from leanto.policy import Facts, Policy, Spent, foresee
+from leanto.policy import Facts, Policy, foresee
 from leanto.policy.hysteresis import strained
 from leanto.policy.schema import SECRET
 from leanto.policy.source import policy_of
@@ -120,9 +121,9 @@ class AsyncClient:
         self._leg: CloudLeg | None = None
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
         self._ledger_is_ours = self._ledger is not ledger
-        self._bytes_sent = 0
+        self._account = Account(self._ledger)
         self._certified = Certified(self._ledger)
-        self._auditor = Auditor(self._ledger, self._pay)
+        self._auditor = Auditor(self._ledger)
         self._prompts = PromptScore()
         self.edge = open_model(model, threads=threads, adapter=adapter)
         self._scores = {task: score_name(self.edge.info.confidence.get(task)) for task in self.edge.info.tasks}
@@ -200,7 +201,8 @@ class AsyncClient:
         energy = Measurement(self._meters)
         seen = self._look(policy, request, turns_since_cloud)
         verdict = seen.decide()
-        cloud = self._open_cloud if CLOUD in verdict.constrained else None
+        tab = Tab(self._account, seen)
+        cloud = partial(self._open_cloud, tab) if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
         promise = partial(self._promise, seen)
         run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=seen.started, clock=self._clock, promise=promise)
@@ -209,14 +211,15 @@ class AsyncClient:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(seen, run, energy)
+            decision = self._finish(seen, run, tab, energy)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
         audited = self._auditor.chooses(seen, run)
-        decision = self._finish(seen, run, energy, audited=audited)
+        decision = self._finish(seen, run, tab, energy, audited=audited)
         if audited:
-            self._auditor.start(seen, run.visible, run.promise, self._open_cloud)
+            again = Tab(self._account, seen)
+            self._auditor.start(seen, run.visible, run.promise, partial(self._open_cloud, again), again.settle)
         yield FinalEvent(_reply(request, run, decision))
 
     def request(self, policy: Policy, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
@@ -230,7 +233,7 @@ class AsyncClient:
 
     def _look(self, policy: Policy, request: Ask, turns_since_cloud: int | None = None) -> Situation:
         started, info = self._clock.monotonic(), self.edge.info
-        spent = Spent(self._bytes_sent, self._ledger.last_day())
+        spent = self._account.spent()
         snapshot = replace(self._sensors.read(), strained=self._strained)
         if (rtt_ms := getattr(self._leg, "rtt_ms", None)) is not None:
             snapshot = replace(snapshot, rtt_ms=rtt_ms)
@@ -249,19 +252,15 @@ class AsyncClient:
         answered = self._leg.model_id if self._leg else None
         return self._certified.promise(seen.policy, self.edge.info, seen.request.task, answered, seen.snapshot.taken_at)
 
-    def _open_cloud(self) -> CloudLeg:
-        """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""
+    def _open_cloud(self, tab: Tab) -> CloudLeg:
+        """The leg to the cloud, made when first needed: a client that never leans never opens a channel. Raises BudgetSpent."""
+        tab.reserve()
         if self._leg is None:
             assert self._cloud is not None  # the verdict allows the cloud only where there is one
             self._leg = open_leg(self._cloud, self._clock)
-        self._ledger.add(calls=1)
         return self._leg
 
-    def _pay(self, bytes_sent: int, usd: float, joules: float = 0.0) -> None:
-        self._bytes_sent += bytes_sent
-        self._ledger.add(bytes_sent=bytes_sent, usd=usd, joules=joules)
-
-    def _finish(self, seen: Situation, run: Cascade, energy: Measurement, *, audited: bool = False) -> Decision:
+    def _finish(self, seen: Situation, run: Cascade, tab: Tab, energy: Measurement, *, audited: bool = False) -> Decision:
         """Account for what was spent, and record it."""
         energy_j, energy_source = energy.stop()
         now = self._clock.monotonic()
@@ -269,7 +268,7 @@ class AsyncClient:
         if run.route == LOCAL:
             self._pace.observe(seen.request.task, run.local_tokens, now - seen.started)
         decision = replace(settled, audited=audited)
-        self._pay(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
+        tab.settle(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
         for recorder in self._recorders:
             try:
                 recorder.write(decision)

@@ -20,7 +20,8 @@ Value = str | float | int | bool | None
 @dataclass(frozen=True, slots=True)
 class Check:
     """One comparison. `allowed_after` are the targets left after it; it never holds one that was gone before, but for the stage
-    "offline": the cloud failed, and the edge is back as the last resort if no hard constraint speaks against it.
+    "offline": the cloud failed, or a budget of it was used up meanwhile, and the edge is back as the last resort if no hard constraint
+    speaks against it.
 
     Verdicts: "pass"; "veto" removed a target; "waived" would have removed the last one; "moot" would have removed one that was gone;
     "unknown" had no value to compare; "pending" is measured while generating. `flip` is the value that would have turned the verdict.

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from leanto.certificates.audit import Audit, from_dict, observe
@@ -169,12 +169,12 @@ class Ledger:
         self._unwritten[entry] = (calls + amount[0], bytes_sent + amount[1], usd + amount[2], joules + amount[3])
 
     def _day(self) -> Spending:
-        sums = self._database.execute(
+        calls, bytes_sent, usd, joules = self._database.execute(
             "SELECT coalesce(sum(calls), 0), coalesce(sum(bytes), 0), coalesce(sum(usd), 0.0), coalesce(sum(joules), 0.0)"
             f" FROM spent WHERE {_COUNTED}",
             {"now": self._minute(), "window": WINDOW_MINUTES},
         ).fetchone()
-        return Spending(*sums, known=not self._lost)
+        return Spending(calls, bytes_sent, usd, joules, known=not self._lost)
 
     def _enter(self, amount: _Amount) -> int:
         """Under the latest minute that counts: where the clock was set back, what follows must count as long as what was before."""

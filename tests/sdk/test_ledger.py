@@ -250,7 +250,9 @@ ledger.close()
 @pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE")
 @pytest.mark.parametrize(("then", "left"), [("room again", Spending(1, 100, 1.0)), ("full for good", Spending(1, 3000, 5.0))])
 def test_a_full_disk_makes_the_ledger_unknown_and_a_restart_finds_no_less_than_was_spent(tmp_path: Path, then: str, left: Spending) -> None:
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path / "l"), then], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "l"), then], capture_output=True, text=True, check=False, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert Ledger(tmp_path / "l").last_day() == left
 

@@ -75,5 +75,5 @@ def _logged(record: dict[str, Any]) -> Logged:
     plain |= {"low": named.get(("stream", "low_logprob"))}
     plain |= {"repeats": named.get(("stream", "repeats"), 0), "no_json": ("stream", "json_prefix") in named}
     plain |= {"valid_call": named.get(("answer", "valid_call"))}
-    plain |= {"edge_failed": ("stream", "edge") in named, "cloud_failed": any(stage == "offline" for stage, _ in named)}
+    plain |= {"edge_failed": ("stream", "edge") in named, "cloud_failed": ("offline", "cloud") in named}
     return Logged(**plain)
