@@ -21,9 +21,9 @@ from leanto.certificates.certified import Certified, score_name
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
 from leanto.decision import Decision, Promise
-from leanto.errors import LeantoError, PromptRefused
+from leanto.errors import LeantoError, OutputError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
-from leanto.ledger import Ledger
+from leanto.ledger import FILE, Ledger
 from leanto.local.pace import Pace
 from leanto.local.run import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
@@ -41,6 +41,7 @@ from leanto.request import Ask, Task, parse_call
 from leanto.signals import DEVICE, Sensors, Source
 from leanto.signals import simulate as rehearse
 from leanto.signals.energy import Measurement, Meter, meters
+from leanto.state import state_file
 from leanto.trace import DecisionLog, Recorder
 
 _log = logging.getLogger("leanto")
@@ -86,7 +87,8 @@ class AsyncClient:
     simulate   a rehearsal such as "battery=9%,link=down", on top of the sources
     log        a JSONL file to which every decision is appended
     recorders  what else takes every decision, such as leanto.otel.OpenTelemetry()
-    ledger     a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: in memory
+    ledger     a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: a file in the
+               user's state folder where the policy has a budget of a day or audits, else in memory
     threads    for the local model; default: chosen by its size
     adapter    a file that `leanto adapt` made for this model; default: the model as it is
 
@@ -119,8 +121,10 @@ class AsyncClient:
         self._strained: tuple[str, ...] = ()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
+        self._ledger_is_ours, self._in_memory = not isinstance(ledger, Ledger), ledger is None and not self.policy.remembers
+        if ledger is None and self.policy.remembers:
+            ledger = state_file(FILE)
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
-        self._ledger_is_ours = self._ledger is not ledger
         self._account = Account(self._ledger)
         self._certified = Certified(self._ledger)
         self._auditor = Auditor(self._ledger)
@@ -233,6 +237,8 @@ class AsyncClient:
 
     def _look(self, policy: Policy, request: Ask, turns_since_cloud: int | None = None) -> Situation:
         started, info = self._clock.monotonic(), self.edge.info
+        if self._in_memory and policy.remembers:
+            self._keep_ledger()
         spent = self._account.spent()
         snapshot = replace(self._sensors.read(), strained=self._strained)
         if (rtt_ms := getattr(self._leg, "rtt_ms", None)) is not None:
@@ -247,6 +253,14 @@ class AsyncClient:
             request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud, expected_ms, self._prompts.name, *own
         )
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
+
+    def _keep_ledger(self) -> None:
+        """The policy was reloaded, and now hangs on what must outlive a restart."""
+        self._in_memory = False
+        try:
+            self._ledger.move_to(state_file(FILE))
+        except OutputError as error:
+            _log.warning("what is spent is kept in memory alone: %s", error)
 
     def _promise(self, seen: Situation) -> Promise:
         answered = self._leg.model_id if self._leg else None

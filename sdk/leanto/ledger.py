@@ -21,6 +21,7 @@ from leanto.certificates.audit import Audit, from_dict, observe
 from leanto.clock import Clock
 from leanto.errors import OutputError
 
+FILE = "ledger.db"  # in the user's state folder, where no other is named
 WINDOW_MINUTES = 24 * 60
 KEPT_ROWS = 20_000  # the last to be written, whatever their minutes say: a clock that jumps must not be able to delete
 BUSY_S = 0.2  # to wait for another process that writes

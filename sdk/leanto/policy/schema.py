@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
@@ -213,6 +213,12 @@ class Policy:
     audit: Audit = field(default_factory=Audit)
     rules: tuple[Rule, ...] = ()
     origin: str = "default"
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it hangs on what must outlive a restart: a budget of a day, or audits."""
+        days = (getattr(self.budgets, option.name) for option in fields(Budgets) if option.name.endswith("_per_day"))
+        return self.audit.share > 0 or any(limit is not None for limit in days)
 
     @cached_property
     def hash(self) -> str:
