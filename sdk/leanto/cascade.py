@@ -36,6 +36,7 @@ from leanto.policy import (
     judge_breakdown,
     judge_certificate,
     judge_low,
+    judge_pace,
     judge_stream,
     judge_structure,
     low_floor,
@@ -52,6 +53,7 @@ from leanto.request import Ask, parse_call
 if TYPE_CHECKING:
     from leanto.remote import RemoteChunk
 
+EDGE_SHARE = 0.5  # of the deadline, before an answer that may yet be long is given up as too slow
 CLOUD_SHARE = 0.8  # of the time left; the rest is the edge's, should the cloud be late
 Shown = TextEvent | HandoffEvent | RestartEvent
 
@@ -79,6 +81,7 @@ class Cascade:
         started: float,
         clock: Clock,
         promise: Callable[[], Promise] = Promise,
+        usual_tokens: float | None = None,
     ) -> None:
         self.verdict = verdict
         self.visible = ""
@@ -101,7 +104,9 @@ class Cascade:
         self._hold = None if ask.task == "call" else hold
         self._clock = clock
         self._artifact_floor: float | None = edge.info.confidence.get(ask.task, {}).get("stream_floor") if edge.info.fit else None
+        self._started = started
         self._deadline = started + policy.budgets.deadline_ms / 1000
+        self._usual_tokens = usual_tokens
         self._legs: list[Target] = []
         self._runs: list[LocalRun] = []
         self._paused: LocalRun | None = None
@@ -127,6 +132,11 @@ class Cascade:
     def kept_local_tokens(self) -> int:
         """Those of them that the edge generated."""
         return sum(run.shown for run in self._runs)
+
+    @property
+    def local_work(self) -> list[tuple[int, float, bool]]:
+        """Of each run on the edge that tells its pace: tokens, seconds of its own work, and whether it was a whole answer."""
+        return [(len(run.tokens), run.seconds, run.done and not run.prefix) for run in self._runs if run.done or run.too_slow]
 
     async def events(self) -> AsyncGenerator[Shown, None]:
         """The answer as it becomes visible. Raises NoRoute, PromptRefused or a Fault when the policy leaves nothing to try."""
@@ -183,7 +193,9 @@ class Cascade:
         if CLOUD not in self.verdict.allowed:
             return Watch(self._hold, handoff.window, None)
         low, call = low_floor(self._policy, self._artifact_floor), self._ask.task == "call"
-        return Watch(self._hold, handoff.window, handoff.stream_floor, low, call, handoff.max_repeats)
+        usual = self._usual_tokens if not self.visible else None  # of a whole answer
+        hurry_at = self._started + EDGE_SHARE * (self._deadline - self._started)
+        return Watch(self._hold, handoff.window, handoff.stream_floor, low, call, handoff.max_repeats, usual, hurry_at)
 
     async def _watched(self, run: LocalRun) -> AsyncGenerator[str, None]:
         """Text of `run` that may be shown; ends when it is done, or `doubted` with a target to turn to."""
@@ -201,6 +213,8 @@ class Cascade:
                 doubt = partial(judge_low, self._policy, low_logprob=news.low, artifact_floor=self._artifact_floor)
             elif news.broken is not None:
                 doubt = partial(judge_breakdown, self._policy, broken=news.broken)
+            elif news.too_late is not None:
+                doubt = partial(judge_pace, self._policy, expected_ms=1000 * (news.too_late - self._started))
             else:
                 continue
             if self._lean(doubt):

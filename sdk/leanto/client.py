@@ -117,7 +117,7 @@ class AsyncClient:
         device = DEVICE if sources is None else tuple(sources)
         self._sensors = Sensors([*device, rehearse(simulate)] if simulate else device, clock=self._clock)
         self._meters = (meter,) if meter else meters(clock=self._clock)
-        self._pace = Pace()
+        self._pace = Pace(self._clock)
         self._strained: tuple[str, ...] = ()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
@@ -209,7 +209,19 @@ class AsyncClient:
         cloud = partial(self._open_cloud, tab) if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
         promise = partial(self._promise, seen)
-        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=seen.started, clock=self._clock, promise=promise)
+        usual = self._pace.tokens(request.task)
+        run = Cascade(
+            request,
+            policy,
+            verdict,
+            session,
+            cloud,
+            hold=hold,
+            started=seen.started,
+            clock=self._clock,
+            promise=promise,
+            usual_tokens=usual,
+        )
         try:
             async with aclosing(run.events()) as events:
                 async for event in events:
@@ -279,8 +291,8 @@ class AsyncClient:
         energy_j, energy_source = energy.stop()
         now = self._clock.monotonic()
         settled = settle(seen, run, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
-        if run.route == LOCAL:
-            self._pace.observe(seen.request.task, run.local_tokens, now - seen.started)
+        for tokens, seconds, finished in run.local_work:
+            self._pace.observe(seen.request.task, tokens, seconds, finished=finished)
         decision = replace(settled, audited=audited)
         tab.settle(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
         for recorder in self._recorders:

@@ -1,6 +1,6 @@
 """Where a user's state lies on this system: a folder of the user's own, made when something is first written there. Knows no contents.
 
-Linux and other Unixes by the XDG Base Directory Specification, macOS by Apple's File System Programming Guide, Windows by its known folders.
+Unix by the XDG Base Directory Specification, macOS by Apple's File System Programming Guide, Windows by its known folders.
 """
 
 from __future__ import annotations

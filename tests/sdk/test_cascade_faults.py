@@ -208,6 +208,7 @@ class Story:
     retryable: bool
     chunk: int
     calls: int | None = None  # that the budget of the day leaves
+    token_s: float = 0.0  # which the edge takes, where its answers usually have 40
 
     def words(self, source: str, prefix: str) -> str:
         start = len(prefix.split())
@@ -236,6 +237,7 @@ STORIES = st.builds(
     retryable=st.booleans(),
     chunk=st.integers(1, 3),
     calls=st.none() | st.integers(0, 3),
+    token_s=st.sampled_from([0.0, 2.0]),
 )
 HANDOFFS = st.builds(
     Handoff,
@@ -250,10 +252,13 @@ HANDOFFS = st.builds(
 @settings(max_examples=200)
 @given(story=STORIES, handoff=HANDOFFS, whole=st.booleans())
 @example(Story(3, 1, 0, None, True, 1), Handoff(0, -2.0, 1, "prefix", 2), False)  # doubted, the cloud fails, and the last word is shown
+@example(Story(12, 12, 3, None, True, 1, token_s=2.0), Handoff(1, -2.0, 1, "prefix", 2), False)  # too slow, and the cloud dies
 def test_whatever_fails_and_wherever_every_word_is_shown_once_and_in_order(story: Story, handoff: Handoff, whole: bool) -> None:
-    edge, cloud = FakeEdge(story.edge), FakeCloud(story.cloud)
-    budgets = Budgets(cloud_calls_per_day=story.calls)
-    at = client(edge, cloud, replace(POLICY, handoff=handoff, budgets=budgets), ledger=Ledger())
+    clock = FakeClock()
+    edge, cloud = FakeEdge(story.edge, work=lambda: clock.advance(story.token_s)), FakeCloud(story.cloud)
+    budgets = Budgets(cloud_calls_per_day=story.calls, deadline_ms=75_000)
+    at = client(edge, cloud, replace(POLICY, handoff=handoff, budgets=budgets), ledger=Ledger(), clock=clock.clock)
+    at._pace.observe("text", 40, 1.0)
     events: list[Event] = []
     try:
         text = ask(at, task="text").text if whole else asyncio.run(told(at, events, handoff.max_switches))

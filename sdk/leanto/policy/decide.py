@@ -65,6 +65,13 @@ def judge_breakdown(policy: Policy, verdict: Verdict, broken: Breakdown) -> Verd
     return _lean(policy, verdict, found)
 
 
+def judge_pace(policy: Policy, verdict: Verdict, expected_ms: float) -> Verdict:
+    """Stage 4, while generating: what the edge would take for this answer, by the speed of its tokens so far, against the deadline."""
+    deadline, reason = policy.budgets.deadline_ms, "what this answer would take the edge, by its tokens so far"
+    flip = above(expected_ms, deadline)
+    return _lean(policy, verdict, Finding("stream", "local_ms", expected_ms, deadline, expected_ms > deadline, "too-slow", reason, flip))
+
+
 def judge_answer(
     policy: Policy, verdict: Verdict, task: str, confidence: float, artifact_threshold: float | None, promise: Promise
 ) -> Verdict:
