@@ -304,7 +304,8 @@ class Cascade:
         assert self._cloud is not None  # the verdict allows the cloud only where there is one
         leg = self._cloud()
         self.cloud_calls += 1
-        call = leg.generate(remote_request(self._ask, until - now, prefix=self.visible, kept_tokens=self.kept_tokens))
+        far, kept = self._policy.budgets.max_rtt_ms is not None, self.kept_tokens
+        call = leg.generate(remote_request(self._ask, until - now, prefix=self.visible, kept_tokens=kept, wants_rtt=far))
         parts: list[str] = []
         tokens = 0
         try:

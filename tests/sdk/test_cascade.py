@@ -150,6 +150,14 @@ def test_a_slow_edge_goes_on_where_the_cloud_fails() -> None:
     assert {"too-slow", "cloud-unreachable"} <= set(final(events).decision.labels)
 
 
+def test_a_round_trip_that_nobody_knows_keeps_nobody_from_measuring_it() -> None:
+    limited = Budgets(max_rtt_ms=500, unknown_signals="fail", battery_floor_percent=0)
+    for budgets, wanted in ((limited, True), (Budgets(), False)):
+        cloud = FakeCloud(chunks(BETTER))
+        ask(client(FakeEdge(call_tokens(CALL, UNSURE)), cloud, replace(POLICY, budgets=budgets), simulate="temperature=40"))
+        assert [request.wants_rtt for request in cloud.requests] == [wanted]
+
+
 def test_ask_keeps_everything_back_until_it_is_judged() -> None:
     cloud = FakeCloud(chunks("x y"))
     reply = ask(client(FakeEdge(tokens("a b c d e f", -1.5)), cloud), task="text")

@@ -40,7 +40,7 @@ def budget(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, verdi
         if strain.bound is not None:
             flip = (below if name == "battery_percent" else above)(strain.value, strain.bound)
             holds = strain.holds
-            if holds is None and budgets.unknown_signals == "fail":
+            if holds is None and budgets.unknown_signals == "fail" and name != "rtt_ms":  # which only a call can tell
                 holds, flip, reason = True, "a value", f"{reason}; no source can tell, which counts as too much"
             verdict = wish(name, strain.value, strain.bound, holds, label, reason, flip, away=away)
     throttled = snapshot.throttled if snapshot.throttled is not None else "throttled" in snapshot.strained or None
