@@ -18,7 +18,7 @@ from leanto.account import Account, Tab
 from leanto.cascade import Cascade
 from leanto.certificates.auditor import Auditor
 from leanto.certificates.certified import Certified, score_name
-from leanto.chat import AsyncChat, Chat
+from leanto.chat import ALONE, AsyncChat, Before, Chat
 from leanto.clock import Clock
 from leanto.decision import Decision, Promise
 from leanto.errors import LeantoError, OutputError, PromptRefused
@@ -195,15 +195,15 @@ class AsyncClient:
         await self.aclose()
 
     async def answer(
-        self, policy: Policy, request: Ask, *, hold: int | None, edge: EdgeModel | None = None, turns_since_cloud: int | None = None
+        self, policy: Policy, request: Ask, *, hold: int | None, edge: EdgeModel | None = None, before: Before = ALONE
     ) -> AsyncGenerator[Event, None]:
         """The story of one request: look, decide, run and maybe lean, record. `hold`: tokens kept back, None all of them.
 
         Everything is decided by this `policy`, whatever becomes of its file meanwhile.
-        For a conversation: `edge` is a session with the local model, default one for this request alone; `turns_since_cloud` as in Facts.
+        For a conversation: `edge` is a session with the local model, default one for this request alone; `before` is what came before.
         """
         energy = Measurement(self._meters)
-        seen = self._look(policy, request, turns_since_cloud)
+        seen = self._look(policy, request, before)
         verdict = seen.decide()
         tab = Tab(self._account, seen)
         cloud = partial(self._open_cloud, tab) if CLOUD in verdict.constrained else None
@@ -247,7 +247,7 @@ class AsyncClient:
             raise PromptRefused(f"unknown privacy class {privacy_class!r}: the policy has {', '.join(policy.privacy.classes)}")
         return Ask(prompt, task or self.default_task, privacy_class, **sampling)
 
-    def _look(self, policy: Policy, request: Ask, turns_since_cloud: int | None = None) -> Situation:
+    def _look(self, policy: Policy, request: Ask, before: Before = ALONE) -> Situation:
         started, info = self._clock.monotonic(), self.edge.info
         if self._in_memory and policy.remembers:
             self._keep_ledger()
@@ -261,9 +261,8 @@ class AsyncClient:
         target = (info.tasks, info.context_length, cloud, info.fit)
         expected_ms = self._pace.expected_ms(request.task, request.max_tokens)
         own = (self._scores.get(request.task), info.confidence.get(request.task, {}).get("stream_floor") if info.fit else None)
-        facts = Facts(
-            request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud, expected_ms, self._prompts.name, *own
-        )
+        kept = (score, before.turns_since_cloud, expected_ms, self._prompts.name)
+        facts = Facts(request.task, request.privacy, prompt_tokens, *target, *kept, *own, before.tool_caller)
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
 
     def _keep_ledger(self) -> None:

@@ -42,6 +42,7 @@ class Facts:
     """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens;
     `prompt_score` is what the policy's router makes of the prompt: P(the local answer is not worse than the cloud's).
     `turns_since_cloud` is 1 where the cloud took over a conversation one turn before this one, None where it did not yet.
+    `tool_caller` answered the turn that called the tool whose result this prompt is, None where it is none.
     `expected_local_ms` is what an answer takes the edge by its last ones: see leanto.local.pace. `router` and `score` name that router and
     the edge's confidence for the task, so that a replay can tell them from others;
     `edge_low_floor` is the model's own for `handoff.low_floor`."""
@@ -59,6 +60,7 @@ class Facts:
     router: str | None = None
     score: str | None = None
     edge_low_floor: float | None = None
+    tool_caller: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,13 @@ def _allow_only(verdict: Verdict, rule: Rule, holds: bool | None) -> Verdict:
 
 
 def _prompt(policy: Policy, facts: Facts, verdict: Verdict) -> Verdict:
-    """Whether a local try is worth its energy: where the policy has a router, and in a conversation that the cloud has taken over."""
+    """Whether a local try is worth its energy: where the policy has a router, and in a conversation that the cloud has taken over. A
+    tool's result stays where the tool was called."""
+    if policy.handoff.sticky_tool_loop and (caller := facts.tool_caller) is not None:
+        may, other = caller in verdict.allowed, LOCAL if caller == CLOUD else CLOUD
+        reason = "who called the tool whose result this is"
+        found = Finding("prompt", "tool_caller", caller, caller if may else None, may, "sticky", reason, "another prompt than its result")
+        verdict = _lean(policy, verdict, found, away=other)
     kept, since = policy.handoff.sticky_turns, facts.turns_since_cloud
     if kept and since is not None:
         reason = "turns since the cloud took over this conversation"

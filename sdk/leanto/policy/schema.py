@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from leanto.decision import Target
 from leanto.policy.evidence import HardwareEvidence
-from leanto.policy.fields import address, choice, integer, integers, number, option, public_key, text, texts, word_or
+from leanto.policy.fields import address, choice, flag, integer, integers, number, option, public_key, text, texts, word_or
 from leanto.policy.rules import Rule
 
 VERSION = 1
@@ -181,6 +181,7 @@ class Handoff:
         'low logprob (nats; about the lowest tenth of the tokens so far) below which it does too; "artifact" is the model\'s own; or "off"',
     )
     max_repeats: int | None = option(4, word_or("off", integer(1, 10_000), None), "times that the same 8 tokens may come in an answer")
+    sticky_tool_loop: bool = option(True, flag, "a tool's result goes where the turn that called the tool was answered, if that still may")
 
 
 @dataclass(frozen=True, slots=True)
