@@ -38,7 +38,7 @@ from leanto.remote import RemoteTarget
 from leanto.remote.configured import choose_cloud, open_leg
 from leanto.remote.leg import CloudLeg
 from leanto.request import Ask, Task, parse_call
-from leanto.signals import DEVICE, Sensors, Source
+from leanto.signals import DEVICE, Sensors, Source, token_energy
 from leanto.signals import simulate as rehearse
 from leanto.signals.energy import Measurement, Meter, meters
 from leanto.state import state_file
@@ -72,6 +72,7 @@ class Options(TypedDict, total=False):
     recorders: Iterable[Recorder]
     threads: int | None
     adapter: str | Path | None
+    energy: str | Path | None
     clock: Clock | None
     meter: Meter | None
 
@@ -91,8 +92,9 @@ class AsyncClient:
                user's state folder where the policy has a budget of a day or audits, else in memory
     threads    for the local model; default: chosen by its size
     adapter    a file that `leanto adapt` made for this model; default: the model as it is
+    energy     a file of `leanto bench energy` for it, which counts where no meter can be read; default: the user's own, if there is one
 
-    Loads the model at once. Raises PolicyError, ModelError, SignalError, TargetError, OutputError.
+    Loads the model at once. Raises PolicyError, ModelError, SignalError, TargetError, OutputError, UserError.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class AsyncClient:
         recorders: Iterable[Recorder] = (),
         threads: int | None = None,
         adapter: str | Path | None = None,
+        energy: str | Path | None = None,
         clock: Clock | None = None,
         meter: Meter | None = None,
     ) -> None:
@@ -130,6 +133,8 @@ class AsyncClient:
         self._auditor = Auditor(self._ledger)
         self._prompts = PromptScore()
         self.edge = open_model(model, threads=threads, adapter=adapter)
+        build = self.edge.info.build_hash
+        self._token_energy = token_energy.read(energy, build) if energy else token_energy.own(build)
         self._scores = {task: score_name(self.edge.info.confidence.get(task)) for task in self.edge.info.tasks}
         self._recorders: list[Recorder] = [*recorders, *([DecisionLog(log)] if log else [])]
 
@@ -288,6 +293,8 @@ class AsyncClient:
     def _finish(self, seen: Situation, run: Cascade, tab: Tab, energy: Measurement, *, audited: bool = False) -> Decision:
         """Account for what was spent, and record it."""
         energy_j, energy_source = energy.stop()
+        if self._token_energy and energy_source in ("estimate", "") and run.local_tokens:
+            energy_j, energy_source = self._token_energy.joules(seen.facts.prompt_tokens, run.local_tokens), "token-estimate"
         now = self._clock.monotonic()
         settled = settle(seen, run, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
         for tokens, seconds, finished in run.local_work:

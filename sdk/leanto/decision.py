@@ -99,7 +99,8 @@ class Decision:
     `artifact_threshold` is the model's own threshold for it, `promise` what a certificate said. `facts` and `spent` are what was
     known beside the snapshot. `audited` says that the answer was chosen to be asked again, which is paid for on its own.
     `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` comes from `energy_source` ("rapl",
-    "battery" or "estimate"), and `wasted_j` is the share of it that went into local tokens which are not part of the answer.
+    "battery", "token-estimate" or "estimate"), and `wasted_j` is the share of it that went into local tokens which are not part of the
+    answer.
     `cloud_evidence` is type and digest of the evidence that the node was believed for, as "sev-snp:9f05…".
     """
 

@@ -19,7 +19,7 @@ from leanto.request import MAX_PROMPT_CHARS
 
 
 def add_client(parser: argparse.ArgumentParser) -> None:
-    """--model, --adapter, the policy's, --cloud, --development-root, --simulate, --log, --ledger."""
+    """--model, --adapter, the policy's, --cloud, --development-root, --simulate, --log, --ledger, --energy."""
     parser.add_argument("--model", metavar="PATH", help="local model: artifact or Hugging Face folder (default: embedded)")
     parser.add_argument("--adapter", metavar="FILE", help="what the model learnt on this device: see `leanto adapt`")
     add_policy(parser)
@@ -27,6 +27,7 @@ def add_client(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--development-root", metavar="BASE64", help="pinned root of a development node")
     parser.add_argument("--simulate", metavar="SIGNALS", help='rehearse a device, such as "battery=9%%,link=down"')
     parser.add_argument("--log", metavar="FILE", help="append each decision to this JSONL file")
+    parser.add_argument("--energy", metavar="FILE", help="joules a token of this model, by `leanto bench energy` (default: the user's)")
     parser.add_argument(
         "--ledger", metavar="FILE", help="what was spent in the last day (default: the user's, where the policy has a budget)"
     )
@@ -55,7 +56,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 def open_client(options: argparse.Namespace) -> Client:
     """The client that the options describe."""
-    named = {name: getattr(options, name) for name in ("model", "adapter", "simulate", "log", "ledger")}
+    named = {name: getattr(options, name) for name in ("model", "adapter", "simulate", "log", "ledger", "energy")}
     return Client(policy=read_policy(options), **named)
 
 
