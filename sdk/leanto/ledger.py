@@ -51,7 +51,8 @@ class Ledger:
     def __init__(self, path: str | Path | None = None, *, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
         self._lock = threading.Lock()
-        self._lost = False  # something is missing for good
+        self._lost = False  # something that was spent is missing for good
+        self._lost_audits: set[str] = set()  # a write failed: what these would have found is not known
         self._unwritten: dict[int | None, _Amount] = {}  # by the row that it corrects
         self._database = _opened(path)
 
@@ -121,12 +122,14 @@ class Ledger:
                     (name, json.dumps(after.to_dict())),
                 )
         except (sqlite3.Error, ValueError):
-            self._lost = True
+            self._lost_audits.add(name)
             return None
         return after
 
     def alarmed(self, name: str) -> bool:
-        """Whether that audit raised its alarm, or can no longer be read. Never raises."""
+        """Whether that audit raised its alarm, can no longer be read, or could not be written once. Never raises."""
+        if name in self._lost_audits:
+            return True
         try:
             with self._lock:
                 state = self._audit(name)

@@ -257,6 +257,16 @@ def test_a_full_disk_makes_the_ledger_unknown_and_a_restart_finds_no_less_than_w
     assert Ledger(tmp_path / "l").last_day() == left
 
 
+def test_an_audit_that_could_not_be_written_counts_as_alarmed_and_no_other_does(tmp_path: Path) -> None:
+    ledger, other = Ledger(tmp_path / "l"), Ledger(tmp_path / "l")
+    assert ledger.observe("a", False, alpha=0.05, delta=0.05) is not None
+    other._database.execute("BEGIN EXCLUSIVE")
+    assert ledger.observe("a", True, alpha=0.05, delta=0.05) is None
+    other._database.execute("ROLLBACK")
+    assert (ledger.alarmed("a"), ledger.alarmed("b")) == (True, False)
+    assert ledger.last_day().known  # nothing that was spent is missing
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="mounts a full file system")
 def test_on_a_full_disk_the_ledger_is_unknown_or_complete(tmp_path: Path) -> None:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", tmp_path], check=False, capture_output=True).returncode:
