@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from leanto.account import Account, Tab
 from leanto.cascade import Cascade
@@ -43,6 +43,9 @@ from leanto.signals import simulate as rehearse
 from leanto.signals.energy import Measurement, Meter, meters
 from leanto.state import state_file
 from leanto.trace import DecisionLog, Recorder
+
+if TYPE_CHECKING:
+    from leanto_wire.claims import Claims
 
 _log = logging.getLogger("leanto")
 
@@ -75,6 +78,7 @@ class Options(TypedDict, total=False):
     energy: str | Path | None
     clock: Clock | None
     meter: Meter | None
+    on_evidence: Callable[[Claims], None] | None
 
 
 class AsyncClient:
@@ -93,6 +97,9 @@ class AsyncClient:
     threads    for the local model; default: chosen by its size
     adapter    a file that `leanto adapt` made for this model; default: the model as it is
     energy     a file of `leanto bench energy` for it, which counts where no meter can be read; default: the user's own, if there is one
+    on_evidence  is called with the node's verified leanto_wire.claims.Claims before anything is sealed to it, and again when they
+               change; whatever it raises refuses the node. It runs on the event loop, so it must not wait. A leg of your own
+               verifies for itself. Default: the claims go to the log "leanto" (INFO) alone
 
     Loads the model at once. Raises PolicyError, ModelError, SignalError, TargetError, OutputError, UserError.
     """
@@ -114,6 +121,7 @@ class AsyncClient:
         energy: str | Path | None = None,
         clock: Clock | None = None,
         meter: Meter | None = None,
+        on_evidence: Callable[[Claims], None] | None = None,
     ) -> None:
         self._clock = clock or Clock()
         self._policies = policy_of(policy, policy_key, os.environ, clock=self._clock)
@@ -127,6 +135,7 @@ class AsyncClient:
         self._ledger_is_ours, self._in_memory = not isinstance(ledger, Ledger), ledger is None and not self.policy.remembers
         if ledger is None and self.policy.remembers:
             ledger = state_file(FILE)
+        self._on_evidence = on_evidence
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
         self._account = Account(self._ledger)
         self._certified = Certified(self._ledger)
@@ -290,7 +299,7 @@ class AsyncClient:
         tab.reserve()
         if self._leg is None:
             assert self._cloud is not None  # the verdict allows the cloud only where there is one
-            self._leg = open_leg(self._cloud, self._clock)
+            self._leg = open_leg(self._cloud, self._clock, self._on_evidence)
         return self._leg
 
     def _finish(self, seen: Situation, run: Cascade, tab: Tab, energy: Measurement, *, audited: bool = False) -> Decision:
