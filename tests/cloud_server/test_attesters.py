@@ -182,7 +182,15 @@ def test_the_document_of_an_enclave_is_believed_from_end_to_end() -> None:
     assert verify(identity.evidence(NONCE), machine.policy(), NOW_S, NONCE).evidence_type == "nitro"
 
 
-@pytest.mark.parametrize("answer", [b"", b"\xff", cbor2.dumps({"Error": "InvalidArgument"}), cbor2.dumps("no")], ids=bytes.hex)
+NO_DOCUMENTS: list[object] = [
+    {"Error": "InvalidArgument"},
+    "no",
+    {"Attestation": {"document": "a text"}},
+    {"Attestation": {"document": 2**62}},
+]
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xff", *map(cbor2.dumps, NO_DOCUMENTS)], ids=bytes.hex)
 def test_a_module_that_gives_no_document_stops_the_node(answer: bytes) -> None:
     with pytest.raises(AttestationError, match="gives no document"):
         NitroAttester(lambda request: answer)

@@ -123,7 +123,9 @@ def test_the_issuers_keys_are_for_its_own_eyes(tmp_path: Path) -> None:
         read_keys(path)
 
 
-@pytest.mark.parametrize("content", [None, "x", "{}", '{"issuer":"x","keys":[{}]}'], ids=["missing", "text", "empty", "no key"])
+@pytest.mark.parametrize(
+    "content", [None, "x", "{}", '{"issuer":"x","keys":[{}]}', "[" * 10_000], ids=["missing", "text", "empty", "no key", "nested"]
+)
 def test_a_key_file_that_is_none_is_the_operators_mistake(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "keys"
     if content is not None:
