@@ -52,7 +52,7 @@ class Ledger:
                 )
                 cursor.execute("CREATE TABLE IF NOT EXISTS audit (name TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT")
                 cursor.execute("DELETE FROM spending WHERE minute <= ?", (self._minute() - 2 * WINDOW_MINUTES,))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # which SQLite's own words on a broken file may be
             raise OutputError(f"{path}: the ledger cannot be opened: {error}", path=str(path)) from None
 
     def add(self, *, calls: int = 0, bytes_sent: int = 0, usd: float = 0.0, joules: float = 0.0) -> None:
@@ -112,7 +112,7 @@ class Ledger:
         try:
             with self._lock:
                 rows = self._database.execute("SELECT name, state FROM audit ORDER BY name").fetchall()
-            return {name: from_dict(json.loads(state)) for name, state in rows}
+            return {name: _state(state) for name, state in rows}
         except (sqlite3.Error, ValueError) as error:
             raise OutputError(f"the ledger's audits cannot be read: {error}") from None
 
@@ -122,7 +122,15 @@ class Ledger:
 
     def _audit(self, name: str) -> Audit | None:
         row = self._database.execute("SELECT state FROM audit WHERE name = ?", (name,)).fetchone()
-        return None if row is None else from_dict(json.loads(row[0]))
+        return None if row is None else _state(row[0])
 
     def _minute(self) -> int:
         return int(self._clock.wall() // 60)
+
+
+def _state(text: str) -> Audit:
+    """Raises ValueError for text that is no audit's state."""
+    try:
+        return from_dict(json.loads(text))
+    except RecursionError:
+        raise ValueError("an audit state is nested too deeply") from None
