@@ -64,10 +64,10 @@ def parse_policy(source: str, *, origin: str = "policy", overrides: Sequence[Ove
     """The policy written in `source`, with some values from elsewhere. Raises PolicyError with the line where one is known."""
     try:
         document = tomllib.loads(source)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, or more digits or brackets than Python takes
         found = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(found[1]) if found else len(source.splitlines()) if "at end of document" in str(error) else None
-        message = re.sub(r"\s*\(at .*\)$", "", str(error)) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+        message = re.sub(r"\s*\(at .*\)$", "", str(error)) if isinstance(error, ValueError) else "nested too deeply"
         raise PolicyError(f"not TOML: {message}", file=origin, line=line) from None
     apply(document, overrides)
     return _Reader(source, origin, {override.path: override.origin for override in overrides}).policy(document)

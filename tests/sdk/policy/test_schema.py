@@ -148,3 +148,8 @@ lines = st.one_of(
 def test_any_text_is_a_policy_or_a_policy_error(body: list[str]) -> None:
     with contextlib.suppress(PolicyError):
         assert len(parse_policy("version = 1\n" + "\n".join(body)).hash) == 64
+
+
+def test_a_number_of_too_many_digits_is_a_policy_error() -> None:
+    with pytest.raises(PolicyError, match="not TOML"):
+        parse_policy("version = 1\nx = " + "9" * 5000)

@@ -198,6 +198,11 @@ def test_values_are_toml_or_plain_words() -> None:
     assert [(o.path, o.value) for o in found] == [(("a", "b"), "off"), (("c",), 1.5), (("d",), ["local"])]
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 10_000], ids=["digits", "brackets"])
+def test_a_value_that_python_cannot_read_as_toml_is_a_word(value: str) -> None:
+    assert from_environment({"LEANTO_POLICY__A": value})[0].value == value
+
+
 def test_every_value_names_its_origin() -> None:
     source = "version = 1\n\n[budgets]\ndeadline_ms = 5\n\n[privacy.classes]\nwork = ['local']\n"
     override = Override(("offline", "mode"), "fail", "environment X")
