@@ -153,3 +153,8 @@ def test_any_text_is_a_policy_or_a_policy_error(body: list[str]) -> None:
 def test_a_number_of_too_many_digits_is_a_policy_error() -> None:
     with pytest.raises(PolicyError, match="not TOML"):
         parse_policy("version = 1\nx = " + "9" * 5000)
+
+
+def test_a_number_larger_than_any_float_is_out_of_range() -> None:
+    with pytest.raises(PolicyError, match="expected a number from 0 to 100"):
+        parse_policy("version = 1\n[budgets]\nbattery_floor_percent = 1" + "0" * 400)
