@@ -135,6 +135,14 @@ def test_a_key_file_that_is_none_is_the_operators_mistake(tmp_path: Path, conten
         read_keys(path)
 
 
+def test_a_key_file_whose_times_never_come_is_the_operators_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    write_keys(path, key_file())
+    path.write_text(path.read_text().replace('"not_before": 0', '"not_before": 1e999'))
+    with pytest.raises(ConfigurationError, match="not a file of issuer keys"):
+        read_keys(path)
+
+
 def test_a_store_in_a_process_of_its_own_says_the_same_as_one_here(tmp_path: Path) -> None:
     store = SpentProcess(tmp_path / "spent")
     assert [store.add(bytes(32), bytes(16)), store.add(bytes(32), bytes(16)), store.add(b"x" * 32, bytes(16))] == [True, False, True]

@@ -61,7 +61,7 @@ def read_keys(path: Path) -> KeyFile:
         return KeyFile(str(document["issuer"]), tuple(map(_read_key, document["keys"])))
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; `leanto-cloud issuer rotate` makes one") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ConfigurationError(f"{path}: not a file of issuer keys") from None
 
 
