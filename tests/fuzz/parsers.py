@@ -14,11 +14,12 @@ from contextlib import suppress
 
 from fuzz import evidence, files, node, oblivious, policies, release_log, sealed, servers, tokens
 from fuzz.loader import bound_memory
-from fuzz.target import Target, run
+from fuzz.target import SHOWN, Target, run
 
 ROOMS = (evidence, release_log, tokens, oblivious, sealed, node, servers, policies, files)
 TARGETS: tuple[Target, ...] = tuple(target for room in ROOMS for target in room.TARGETS)
 WARM = 10
+NUMBERS = 40  # of the broken cases that are not told in full
 
 
 def chosen(names: Sequence[str]) -> list[Target]:
@@ -43,7 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         share = f" (1 in {target.divisor}: it is slow)" if target.divisor > 1 else ""
         outcome = run(target, int(first), -(-int(count) // target.divisor))
         broken += len(outcome.broken)
-        print("\r" + "".join(f"{line}\n" for line in outcome.broken), end="")
+        print("\r" + "".join(f"{line}\n" for line in outcome.broken[:SHOWN]), end="")
+        if more := outcome.broken[SHOWN:]:
+            print(f"{target.name}, {len(more)} more: {' '.join(more[:NUMBERS])}")
         told = ", ".join(f"{name} {number}" for name, number in outcome.found.most_common())
         rate = outcome.cases / max(outcome.cpu_s, 1e-9)
         print(f"{target.name}: {outcome.cases} cases{share}, {outcome.given_bytes} bytes, {rate:.0f}/s: {told}", flush=True)

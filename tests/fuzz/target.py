@@ -108,9 +108,8 @@ def _try(target: Target, number: int, outcome: Outcome) -> None:
         raise
     except BaseException as error:
         outcome.found["BROKEN"] += 1
-        told = len(outcome.broken) < SHOWN
         trace = "".join(traceback.format_exception(error)[-4:])
-        outcome.broken.append(f"{target.name} {number}" + f": {given!r:.400}\n{trace}" * told)
+        outcome.broken.append(f"{target.name} {number}: {given!r:.400}\n{trace}" if len(outcome.broken) < SHOWN else str(number))
 
 
 def came_of(target: Target, given: Given) -> str:
