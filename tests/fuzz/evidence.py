@@ -6,10 +6,8 @@ The same case changes the same places, of keys and certificates that are new in 
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from hashlib import sha256
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,6 +15,7 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.message import DecodeError
 
+from data_folder import DATA
 from fuzz.changes import changed_json, changed_message, changed_number, drawn, fixed, json_of, one_of
 from fuzz.target import Target
 from hardware import NONCE, NOW_S, NitroMachine, NvidiaService, SnpMachine, _encode, gpu_claims, key_config, respond, revocation_list
@@ -50,7 +49,7 @@ from leanto_wire.v1.private_compute_pb2 import (
 
 ROOT = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 DEVELOPMENT = DevelopmentPolicy(ROOT.public_key().public_bytes_raw())
-SAMPLES = Path(os.environ.get("LEANTO_DATA", Path(__file__).parents[3] / "shared" / "data")) / "private" / "tdx"
+SAMPLES = DATA / "private" / "tdx"
 TDX_NOW_S = 1_751_328_000.0  # when the collateral of the sample was current
 TDX = TdxPolicy(
     frozenset({bytes.fromhex("91eb2b44d141d4ece09f0c75c2c53d247a3c68edd7fafe8a3520c942a604a407de03ae6dc5f87f27428b2538873118b7")})
