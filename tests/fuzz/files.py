@@ -57,7 +57,9 @@ def audit_state(raw: bytes) -> None:
 
 
 def _asked(found: Ledger) -> None:
-    assert found.last_day().calls >= 0
+    found.reserve(lambda day: not day.known or day.calls >= 0)
+    found.add(usd=0.5)
+    assert isinstance(found.last_day().known, bool)
     assert found.alarmed("fuzzed") in (True, False)
     found.observe("fuzzed", True, alpha=0.05, delta=0.05)
     found.audits()
