@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from leanto_cloud.relay import cli as relay_commands
 from leanto_cloud.supervisor import Link, Supervisor, hold_port
 from leanto_cloud.tokens import commands as token_commands
 from leanto_cloud.transparency import commands as transparency
+from leanto_cloud.whole_file import write_whole
 
 if TYPE_CHECKING:
     from leanto_cloud.attesters.base import Attester
@@ -253,9 +253,7 @@ class _ReadyFile:
         if self._path is None:
             return
         try:
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, prefix=".ready-", delete=False) as file:
-                json.dump({**content, "pid": self._pid}, file)
-            os.replace(file.name, self._path)
+            write_whole(self._path, json.dumps({**content, "pid": self._pid}).encode())
         except OSError as error:
             raise ConfigurationError(f"cannot write the ready file {self._path}: {error.strerror}") from None
 

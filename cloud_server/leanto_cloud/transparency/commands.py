@@ -16,6 +16,7 @@ from leanto_cloud.errors import ConfigurationError
 from leanto_cloud.http_server import Answering
 from leanto_cloud.http_server.command import add_listening, serve
 from leanto_cloud.private_file import read_private
+from leanto_cloud.whole_file import write_whole
 from leanto_wire.log.note import Verifier
 
 
@@ -58,7 +59,7 @@ def _release(options: argparse.Namespace) -> int:
     log = LogStore(options.log, options.origin, read_key(options.key))
     proof = publish(measured, log, options.witness)
     try:
-        options.out.write_bytes(proof.SerializeToString())
+        write_whole(options.out, proof.SerializeToString(), mode=0o644)
     except OSError as error:
         raise ConfigurationError(f"{options.out}: cannot be written: {error.strerror}") from None
     print(f"entry {proof.index} of {log.verifier}")
