@@ -27,7 +27,7 @@ class Request:
     authority: bytes
     path: bytes
     fields: Fields = ()
-    content: bytes = b""
+    content: bytes = field(default=b"", repr=False)
 
     def encode(self) -> bytes:
         """As a message of known length, without trailers."""
