@@ -65,14 +65,15 @@ class Redeemer:
 
 def open_redeemer(directory: Path, origin: str, store: Path) -> Redeemer:
     """A redeemer by an issuer's directory in a file, its store in a process of its own. Raises ConfigurationError."""
-    found = _read(directory)
+    found = read_issuer(directory)
     file = SpentFile(store)
     file.know({key.public.key_id: key.not_after for key in found.keys}, time.time())
     file.close()
     return Redeemer(TokenChallenge(found.issuer, origin), found.keys, SpentProcess(store))
 
 
-def _read(path: Path) -> Directory:
+def read_issuer(path: Path) -> Directory:
+    """An issuer's directory in a file. Raises ConfigurationError."""
     try:
         return read_directory(path.read_bytes())
     except OSError as error:

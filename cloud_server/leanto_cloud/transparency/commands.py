@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from leanto_cloud import hardening
+from leanto_cloud import hardening, serve_options
 from leanto_cloud.errors import ConfigurationError
 from leanto_cloud.http_server import Answering
 from leanto_cloud.http_server.command import add_listening, serve
@@ -22,15 +22,18 @@ from leanto_wire.log.note import Verifier
 
 def add(commands: Any) -> None:
     """Add the commands."""
-    about = "Measure what is installed here, append the statement to a log, and write the proof that `leanto-cloud serve` shows."
+    about = (
+        "Measure what is installed here and what the node will be told, append the statement to a log, and write the proof that"
+        " `leanto-cloud serve` shows. Give the same options to both."
+    )
     release = commands.add_parser("release", help="log what this node runs", description=about)
     release.add_argument("--log", type=Path, required=True, metavar="DIR", help="the log's folder, made if it is missing")
     release.add_argument("--origin", required=True, metavar="NAME", help="the log's name, such as example.com/leanto")
     release.add_argument("--key", type=Path, required=True, metavar="FILE", help="its Ed25519 key (PEM), made if it is missing")
     release.add_argument("--model-id", required=True, metavar="NAME@BUILD", help="the model that the node will serve")
-    release.add_argument("--configuration", type=Path, metavar="FILE", help="a file that belongs to the release")
     release.add_argument("--witness", action="append", default=[], metavar="URL", help="who shall cosign; may be given several times")
     release.add_argument("--out", type=Path, required=True, metavar="FILE", help="the proof to write")
+    serve_options.add_measured(release)
     release.set_defaults(run=_release)
     log = commands.add_parser("log", help="a release log").add_subparsers(required=True, metavar="COMMAND")
     show = log.add_parser("serve", help="serve a log's folder", description="Serve checkpoint and tiles over HTTP until SIGTERM or SIGINT.")
@@ -53,9 +56,9 @@ def _release(options: argparse.Namespace) -> int:
     from leanto_cloud.transparency.store import LogStore
 
     try:
-        measured = statement(options.model_id, options.configuration)
+        measured = statement(options.model_id, serve_options.configuration(options))
     except OSError as error:
-        raise ConfigurationError(f"{options.configuration}: cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"{error.filename}: cannot be read: {error.strerror}") from None
     log = LogStore(options.log, options.origin, read_key(options.key))
     proof = publish(measured, log, options.witness)
     try:
