@@ -218,6 +218,19 @@ def test_a_request_that_trickles_is_not_waited_for(answered: int) -> None:
     asyncio.run(run())
 
 
+def test_a_connection_that_asks_again_in_time_is_kept_for_longer_than_one_request_may_take_to_begin() -> None:
+    async def run() -> None:
+        async with running(Answering(Desk().respond)) as (_, connect):
+            reader, writer = await connect()
+            until = asyncio.get_running_loop().time() + 2.5 * serving.REQUEST_S
+            while asyncio.get_running_loop().time() < until:
+                writer.write(GET)
+                await reader.readuntil(b"/checkpoint")
+                await asyncio.sleep(0.2 * serving.REQUEST_S)
+
+    asyncio.run(run())
+
+
 def test_a_body_that_trickles_is_not_waited_for() -> None:
     desk = Desk()
 
