@@ -73,7 +73,7 @@ class ResponseReader:
     status: int | None = None
     fields: Fields = ()
     trailers: Fields | None = None
-    _buffer: bytearray = field(default_factory=bytearray)
+    _buffer: bytearray = field(default_factory=bytearray, repr=False)
     _in_trailers: bool = False
 
     def feed(self, data: bytes) -> bytes:

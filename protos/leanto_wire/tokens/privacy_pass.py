@@ -129,7 +129,7 @@ class Token:
 class PendingToken:
     """What the client keeps while the issuer signs. `request` is what it sends."""
 
-    request: bytes
+    request: bytes = field(repr=False)
     unsigned: Token
     key: PublicKey
     inverse: int = field(repr=False)
