@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from leanto_wire.ohttp import REQUEST_TYPE, RESPONSE_TYPE
 from relays import Hop, running_app
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[..., Awaitable[Stream]]
 GET = b"GET /checkpoint HTTP/1.1\r\nhost: log\r\n\r\n"
 LAST = b"GET /checkpoint HTTP/1.1\r\nhost: log\r\nconnection: close\r\n\r\n"
 SOON_S = 20.0  # what a busy machine may take for what takes no time
@@ -51,13 +53,13 @@ class Desk:
 
 
 @asynccontextmanager
-async def running(app: Any, where: Listening | None = None) -> AsyncIterator[tuple[Server, Callable[[], Awaitable[Stream]]]]:
+async def running(app: Any, where: Listening | None = None) -> AsyncIterator[tuple[Server, Connect]]:
     """A server of `app`, and what connects to it."""
     server, listening, address = make_server(app, where or Listening())
     streams: list[Stream] = []
 
-    async def connect() -> Stream:
-        streams.append(await asyncio.open_connection("127.0.0.1", urlsplit(address).port))
+    async def connect(tls: ssl.SSLContext | None = None) -> Stream:
+        streams.append(await asyncio.open_connection("127.0.0.1", urlsplit(address).port, ssl=tls))
         return streams[-1]
 
     with listening:
@@ -244,23 +246,48 @@ def test_a_body_that_trickles_is_not_waited_for() -> None:
     assert desk.seen == []
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plaintext", "TLS"])
-def test_a_connection_on_which_nothing_comes_is_ended_before_and_after_its_handshake(tls: bool, tmp_path: Path) -> None:
-    where = Listening(certificate=(pair := Authority(tmp_path).issue("node", "127.0.0.1"))[0], key=pair[1]) if tls else Listening()
+@pytest.fixture(params=[False, True], ids=["plaintext", "TLS"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Listening:
+    if not request.param:
+        return Listening()
+    certificate, key = Authority(tmp_path).issue("node", "127.0.0.1")
+    return Listening(certificate=certificate, key=key)
 
+
+def trusting(where: Listening) -> ssl.SSLContext | None:
+    """What opens a connection to there, whoever answers."""
+    if where.certificate is None:
+        return None
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def test_a_connection_on_which_nothing_comes_is_ended_before_its_handshake_and_after(where: Listening) -> None:
     async def run() -> None:
         async with running(Answering(Desk().respond), where) as (_, connect):
             assert await ended((await connect())[0]) == b""
+            assert await ended((await connect(trusting(where)))[0]) == b""
 
     asyncio.run(run())
 
 
+def test_a_reader_that_takes_its_answer_gets_all_of_it(where: Listening) -> None:
+    async def run() -> int:
+        async with running(Answering(Desk(bytes(8 << 20)).respond), where) as (_, connect):
+            reader, writer = await connect(trusting(where))
+            writer.write(LAST)
+            return len(await ended(reader))
+
+    assert asyncio.run(run()) > 8 << 20
+
+
 @pytest.mark.parametrize("megabytes", [1, 64], ids=["an answer that the kernel keeps", "one that it does not"])
 @pytest.mark.parametrize("request_", [GET, LAST], ids=["kept alive", "the last request"])
-def test_a_reader_that_takes_nothing_of_its_answer_is_let_go(megabytes: int, request_: bytes) -> None:
+def test_a_reader_that_takes_nothing_of_its_answer_is_let_go(megabytes: int, request_: bytes, where: Listening) -> None:
     async def run() -> None:
-        async with running(Answering(Desk(bytes(megabytes << 20)).respond)) as (server, connect):
-            _, writer = await connect()
+        async with running(Answering(Desk(bytes(megabytes << 20)).respond), where) as (server, connect):
+            _, writer = await connect(trusting(where))
             writer.transport.pause_reading()
             writer.write(request_)
             await until(lambda: server.server_state.total_requests > 0 or len(server.server_state.tasks) > 0)

@@ -26,7 +26,7 @@ class Impatient(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """As uvicorn's own, with a clock."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(0)  # so that we hear of every byte that is not taken
+        transport.set_write_buffer_limits(1)  # we hear of what is not taken, however little; at 0, asyncio's TLS waits for ever
         self._stall: asyncio.TimerHandle | None = None
         self._look_again()
         if len(self.connections) > CONNECTIONS:
