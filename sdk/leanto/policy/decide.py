@@ -5,13 +5,16 @@ Pure and total: it reads no clock, file or device, never raises, and never sees 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 from leanto.decision import Facts, Promise, Spent, Target, Value
 from leanto.local.degeneration import Breakdown
 from leanto.policy.budgets import budget
-from leanto.policy.rules import Rule, context
+from leanto.policy.condition import context
+from leanto.policy.rules import Rule
 from leanto.policy.schema import ARTIFACT, SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, lean, take_away
 from leanto.signals import Snapshot
@@ -20,15 +23,10 @@ from leanto.signals import Snapshot
 def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Verdict:
     """Stages 1 to 3, before a token is spent: hard constraints and the rules that are, then preferences and budgets, then the prompt."""
     verdict = _constraints(policy, facts, snapshot, Verdict())
-    held = _held(policy.rules, facts, snapshot, spent)
-    for rule, holds in held:
-        if rule.allow:
-            verdict = _allow_only(verdict, rule, holds)
+    held = _held(policy, facts, snapshot, spent)
+    verdict = _ruled(policy, verdict, [(rule, holds) for rule, holds in held if rule.allow])
     verdict = replace(verdict, constrained=verdict.allowed)
-    for rule, holds in held:
-        if rule.prefer:
-            found, away = _rule(rule, holds, f"prefer {rule.prefer}"), CLOUD if rule.prefer == LOCAL else LOCAL
-            verdict = _lean(policy, verdict, found, away=away)
+    verdict = _ruled(policy, verdict, [(rule, holds) for rule, holds in held if rule.prefer])
     return _prompt(policy, facts, budget(policy, facts, snapshot, spent, verdict))
 
 
@@ -155,6 +153,9 @@ def _constraints(policy: Policy, facts: Facts, snapshot: Snapshot, verdict: Verd
     if LOCAL not in allows:
         flip = "a class that allows the edge"
         verdict = take_away(verdict, LOCAL, hard("privacy_local", facts.privacy, listed, True, "cloud-only", "not on this device", flip))
+    if policy.closed:
+        reason = "nothing leaves this device until the policy file can be taken"
+        verdict = take_away(verdict, CLOUD, hard("policy_file", policy.closed, None, True, "policy-closed", reason, "a whole policy"))
     missing, reason = not facts.cloud_configured, "a cloud target must be configured"
     verdict = take_away(verdict, CLOUD, hard("cloud_target", not missing, True, missing, "no-cloud", reason, str(missing).lower()))
     down = None if snapshot.link == "unknown" else snapshot.link == "down"
@@ -168,46 +169,57 @@ def _constraints(policy: Policy, facts: Facts, snapshot: Snapshot, verdict: Verd
     return take_away(verdict, LOCAL, hard("prompt_tokens", facts.prompt_tokens, length, too_long, "too-long", "the edge's context", flip))
 
 
-def _held(rules: tuple[Rule, ...], facts: Facts, snapshot: Snapshot, spent: Spent) -> list[tuple[Rule, bool | None]]:
+def _held(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> list[tuple[Rule, bool | None]]:
     """Every rule with the value of its condition."""
-    if not rules:
+    if not policy.rules:
         return []
-    values = context(
-        {
-            "task": facts.task,
-            "privacy": facts.privacy,
-            "prompt_tokens": facts.prompt_tokens,
-            "context_length": facts.context_length,
-            "edge_fit": facts.edge_fit,
-            "battery_percent": snapshot.battery_percent,
-            "plugged": snapshot.plugged,
-            "cpu_load": snapshot.cpu_load,
-            "memory_available_bytes": snapshot.memory_available_bytes,
-            "temperature_c": snapshot.temperature_c,
-            "link": snapshot.link,
-            "battery_power_w": snapshot.battery_power_w,
-            "memory_pressure": snapshot.memory_pressure,
-            "throttled": snapshot.throttled,
-            "metered": snapshot.metered,
-            "rtt_ms": snapshot.rtt_ms,
-            "bytes_sent": spent.bytes_sent,
-        }
-    )
-    return [(rule, rule.holds(values)) for rule in rules]
+    values: dict[str, Value] = {
+        "task": facts.task,
+        "privacy": facts.privacy,
+        "prompt_tokens": facts.prompt_tokens,
+        "context_length": facts.context_length,
+        "edge_fit": facts.edge_fit,
+        "battery_percent": snapshot.battery_percent,
+        "plugged": snapshot.plugged,
+        "cpu_load": snapshot.cpu_load,
+        "memory_available_bytes": snapshot.memory_available_bytes,
+        "temperature_c": snapshot.temperature_c,
+        "link": snapshot.link,
+        "battery_power_w": snapshot.battery_power_w,
+        "memory_pressure": snapshot.memory_pressure,
+        "throttled": snapshot.throttled,
+        "metered": snapshot.metered,
+        "rtt_ms": snapshot.rtt_ms,
+        "bytes_sent": spent.bytes_sent,
+    }
+    named = context({name: values[name] for name in policy.variables})
+    return [(rule, rule.holds(named)) for rule in policy.rules]
 
 
-def _rule(rule: Rule, holds: bool | None, reason: str) -> Finding:
-    fails = rule.unknown == "apply" if holds is None else holds
-    turned = "a value" if holds is None else str(not holds).lower()
-    return Finding("rules", rule.name, holds, rule.condition, fails, f"rule:{rule.name}", reason, turned)
+def _ruled(policy: Policy, verdict: Verdict, held: Sequence[tuple[Rule, bool | None]]) -> Verdict:
+    """Behind those rules, in their order."""
+    allowed, checks, labels = verdict.allowed, list(verdict.checks), list(verdict.labels)
+    for rule, holds in held:
+        after = _ruled_once(rule, holds, allowed, verdict.offline, policy.offline.mode)
+        allowed = after.allowed
+        checks += after.checks
+        labels += after.labels
+    return Verdict(allowed, verdict.constrained, tuple(checks), tuple(dict.fromkeys(labels)), verdict.offline)
 
 
-def _allow_only(verdict: Verdict, rule: Rule, holds: bool | None) -> Verdict:
-    found = _rule(rule, holds, f"allow {', '.join(rule.allow)}")
-    barred: list[Target] = [target for target in TARGETS if target not in rule.allow]
+@lru_cache(maxsize=4096)
+def _ruled_once(rule: Rule, holds: bool | None, allowed: tuple[Target, ...], offline: bool, mode: str) -> Verdict:
+    """What one rule leaves of `allowed`, with its checks and its label. There are few such cases, and each request meets the same ones."""
+    verdict = Verdict(allowed, offline=offline)
+    reason = f"allow {', '.join(rule.allow)}" if rule.allow else f"prefer {rule.prefer}"
+    flip = "a value" if holds is None else str(not holds).lower()
+    found = Finding("rules", rule.name, holds, rule.condition, rule.applies(holds), f"rule:{rule.name}", reason, flip)
+    if rule.prefer:
+        return lean(verdict, found, mode, away=CLOUD if rule.prefer == LOCAL else LOCAL)
+    barred = [target for target in TARGETS if target not in rule.allow]
     for target in barred:
         verdict = take_away(verdict, target, found)
-    return verdict if barred else verdict.record("rules", rule.name, holds, rule.condition, "pass", found.reason)
+    return verdict if barred else verdict.record("rules", rule.name, holds, rule.condition, "pass", reason)
 
 
 def _prompt(policy: Policy, facts: Facts, verdict: Verdict) -> Verdict:
