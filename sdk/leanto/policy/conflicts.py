@@ -13,7 +13,7 @@ from itertools import combinations, pairwise, product
 from math import prod
 
 from leanto.decision import Value
-from leanto.policy.condition import VARIABLES, context, tokens, variables
+from leanto.policy.condition import VARIABLES, context, evaluate, tokens, variables
 from leanto.policy.rules import Rule, opposed
 from leanto.policy.schema import Policy
 from leanto.signals.snapshot import plausible
@@ -47,7 +47,7 @@ def conflicts(policy: Policy) -> list[Conflict]:
 
 
 def _applies(rule: Rule, values: dict[str, Value]) -> bool:
-    return rule.applies(rule.holds(context(values)))
+    return rule.applies(evaluate(rule.program, context(values)))
 
 
 def _tried(policy: Policy, one: Rule, other: Rule) -> Iterator[dict[str, Value]]:

@@ -13,7 +13,7 @@ from typing import Literal
 from leanto.decision import Facts, Promise, Spent, Target, Value
 from leanto.local.degeneration import Breakdown
 from leanto.policy.budgets import budget
-from leanto.policy.condition import context
+from leanto.policy.condition import context, evaluate
 from leanto.policy.rules import Rule
 from leanto.policy.schema import ARTIFACT, SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, lean, take_away
@@ -193,11 +193,13 @@ def _held(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> lis
         "bytes_sent": spent.bytes_sent,
     }
     named = context({name: values[name] for name in policy.variables})
-    return [(rule, rule.holds(named)) for rule in policy.rules]
+    return [(rule, evaluate(rule.program, named)) for rule in policy.rules]
 
 
 def _ruled(policy: Policy, verdict: Verdict, held: Sequence[tuple[Rule, bool | None]]) -> Verdict:
     """Behind those rules, in their order."""
+    if not held:
+        return verdict
     allowed, checks, labels = verdict.allowed, list(verdict.checks), list(verdict.labels)
     for rule, holds in held:
         after = _ruled_once(rule, holds, allowed, verdict.offline, policy.offline.mode)
@@ -216,7 +218,7 @@ def _ruled_once(rule: Rule, holds: bool | None, allowed: tuple[Target, ...], off
     found = Finding("rules", rule.name, holds, rule.condition, rule.applies(holds), f"rule:{rule.name}", reason, flip)
     if rule.prefer:
         return lean(verdict, found, mode, away=CLOUD if rule.prefer == LOCAL else LOCAL)
-    barred = [target for target in TARGETS if target not in rule.allow]
+    barred: list[Target] = [target for target in TARGETS if target not in rule.allow]
     for target in barred:
         verdict = take_away(verdict, target, found)
     return verdict if barred else verdict.record("rules", rule.name, holds, rule.condition, "pass", reason)

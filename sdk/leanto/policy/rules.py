@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from leanto.decision import Target
-from leanto.policy.condition import compiled, evaluate, tokens
+from leanto.policy.condition import compiled, tokens
 from leanto.policy.verdict import TARGETS
 
 if TYPE_CHECKING:
@@ -37,12 +37,8 @@ class Rule:
     def __hash__(self) -> int:
         return hash(self.name)  # cheap: a decision looks up what a rule does
 
-    def holds(self, values: Any) -> bool | None:
-        """The condition's value in a context made by `context`; None where it has none. Never raises."""
-        return evaluate(self.program, values)
-
     def applies(self, holds: bool | None) -> bool:
-        """What follows from that value."""
+        """What follows from the condition's value; None where it has none."""
         return self.unknown == "apply" if holds is None else holds
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Knows nothing of policies or of what is compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from leanto.decision import Check, Outcome, Stage, Target, Value
 
@@ -47,12 +47,11 @@ class Verdict:
 
     def remove(self, target: Target, label: str) -> Verdict:
         """Without `target`."""
-        left = tuple(other for other in self.allowed if other != target)
+        left: tuple[Target, ...] = tuple(other for other in self.allowed if other != target)
         return Verdict(left, self.constrained, self.checks, self.labels, self.offline).label(label)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What a check found: `fails` None where no source could tell. `flip` is the value that would have turned it."""
 
     stage: Stage

@@ -227,6 +227,6 @@ def test_the_value_that_a_check_names_would_have_turned_it(found: Policy, facts:
 def test_every_variable_of_a_condition_has_a_value_in_every_decision() -> None:
     for name, (example, _) in VARIABLES.items():
         known = "true" if isinstance(example, bool) else f"{name} == {name}"
-        assert parse_policy("version = 1\n" + rule(f"{name} != null && {known}")).rules[0].holds is not None
+        assert parse_policy("version = 1\n" + rule(f"{name} != null && {known}")).rules[0].program is not None
         check = next(c for c in verdict(policy(rule(f"{name} != null")), snapshot=KNOWN).checks if c.stage == "rules")
         assert check.value is True, name
