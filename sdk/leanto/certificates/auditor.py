@@ -1,4 +1,4 @@
-"""Asks a consented sample of certified local answers again in the cloud, and writes down whether they were worse: see `audit`.
+"""Asks a consented sample of certified local answers again in the cloud, and writes down whether the two disagree: see `audit`.
 
 It works beside the request, after its answer. An audit that fails says nothing, and costs the caller nothing but what was sent.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from leanto.certificates.agreement import same
+from leanto.certificates.agreement import DISAGREEMENT, same
 from leanto.decision import Promise
 from leanto.errors import LeantoError
 from leanto.ledger import Ledger
@@ -40,11 +40,14 @@ class Auditor:
         self._running: set[asyncio.Task[None]] = set()
 
     def chooses(self, seen: Situation, run: Cascade) -> bool:
-        """Whether this answer is asked again: certified, greedy, consented to, and where the cloud was allowed all along."""
+        """Whether this answer is asked again: consented to, where the cloud was allowed all along, and with a promise that can be watched.
+
+        That is one of disagreement: an audit that took every disagreement for a worse answer would soon refute a promise that holds.
+        """
         audit, request = seen.policy.audit, seen.request
         consented = request.privacy in audit.classes and request.privacy != SECRET
         may_leave = CLOUD in run.verdict.constrained and not run.verdict.offline
-        certified = run.route == LOCAL and "certified" in run.verdict.labels and request.temperature == 0
+        certified = run.route == LOCAL and "certified" in run.verdict.labels and run.promise.event == DISAGREEMENT
         return consented and may_leave and certified and self._chance() < audit.share
 
     def start(self, seen: Situation, answer: str, promise: Promise, open_leg: Callable[[], CloudLeg]) -> None:
@@ -83,12 +86,12 @@ class Auditor:
         if finished:
             self._write_down(not same(answer, "".join(parts)), promise)
 
-    def _write_down(self, worse: bool, promise: Promise) -> None:
-        after = self._ledger.observe(promise.audit, worse, alpha=promise.alpha, delta=promise.delta)
+    def _write_down(self, differs: bool, promise: Promise) -> None:
+        after = self._ledger.observe(promise.audit, differs, alpha=promise.alpha, delta=promise.delta)
         if after is None:
-            _log.warning("an audit could not be written down: its certificate counts as none from here on")
-        elif after.alarmed and worse:
+            _log.warning("audit %s could not be written down: it counts as alarmed from here on", promise.audit)
+        elif after.alarmed and differs:
             _log.warning(
-                "audit %s: %d of %d answers were worse than the cloud's, where at most %.3g was promised; a stricter threshold applies",
+                "audit %s: %d of %d answers were other than the cloud's, where at most %.3g was promised; a stricter threshold applies",
                 *(promise.audit, after.worse, after.audited, promise.alpha),
             )

@@ -20,7 +20,8 @@ CONFIDENCE = 0.95
 @dataclass(frozen=True, slots=True)
 class Figures:
     """Of all replayed requests of a log under one policy. `risk` is the chance that an answer kept on the edge is wrong, by its
-    calibrated confidence, with an interval that holds at 95 % for any number of answers; None where nothing calibrated was kept.
+    calibrated confidence; None where nothing calibrated was kept. Its interval holds at 95 % for any number of answers, if they are like
+    those that the confidence was fitted on: then it is off by no more than its expected calibration error. None where the log lacks that.
 
     `estimated` requests took another route than the log saw; of these, `unpriced` took a leg that no request of the task took alone,
     which leaves times and costs unknown. `joules` is None where a request was not metered. `unreplayable` requests are in no figure.
@@ -48,7 +49,8 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request on one route. `doubt` is 1 − confidence of a calibrated answer that was kept on the edge."""
+    """One request on one route. `doubt` is 1 − confidence of a calibrated answer that was kept on the edge; `off` is the expected
+    calibration error of the confidence in a finished answer, kept or not, 0 where there is none, None where it is not known."""
 
     route: str
     ms: float | None
@@ -56,6 +58,7 @@ class Case:
     usd: float | None
     bytes_sent: float | None
     doubt: float | None
+    off: float | None
     estimated: bool
 
 
@@ -70,15 +73,15 @@ class Costs:
 
     def case(self, line: Logged, route: str) -> Case:
         """The request of `line` on `route`: as measured where it took that, else the sum of what its legs took others."""
-        kept = route == LOCAL and line.calibrated and line.confidence is not None
-        doubt = 1.0 - line.confidence if kept and line.confidence is not None else None
+        sure = line.confidence if line.calibrated else None
+        doubt, off = (None, 0.0) if sure is None else (1.0 - sure if route == LOCAL else None, line.ece)
         if route == line.route:
-            return Case(route, line.total_ms, line.energy_j, line.usd, line.bytes_sent, doubt, False)
+            return Case(route, line.total_ms, line.energy_j, line.usd, line.bytes_sent, doubt, off, False)
         legs = [(line.facts.task, leg) for leg in route.split("→") if leg != "none"]
         ms = self._sum(legs, lambda one: one.total_ms)
         joules = self._sum(legs, lambda one: one.energy_j)
         usd = self._sum(legs, lambda one: one.usd)
-        return Case(route, ms, joules, usd, self._sum(legs, lambda one: one.bytes_sent), doubt, True)
+        return Case(route, ms, joules, usd, self._sum(legs, lambda one: one.bytes_sent), doubt, off, True)
 
     def _sum(self, legs: Iterable[tuple[str, str]], of: Callable[[Logged], float | None]) -> float | None:
         found = []
@@ -94,7 +97,7 @@ def summed(cases: Sequence[Case], *, unreplayable: int = 0) -> Figures:
     """The figures of all cases, at least one."""
     doubts = [case.doubt for case in cases if case.doubt is not None]
     risk = statistics.fmean(doubts) if doubts else None
-    low, high = (None, None) if risk is None else mean_bounds(risk, len(doubts))
+    low, high = (None, None) if risk is None else _risk_bounds(risk, len(doubts), _total(case.off for case in cases))
     times = sorted(ms for case in cases if (ms := case.ms) is not None)
     unpriced = len(cases) - len(times)
     sent = _total(case.bytes_sent for case in cases)
@@ -114,6 +117,15 @@ def summed(cases: Sequence[Case], *, unreplayable: int = 0) -> Figures:
         unpriced=unpriced,
         unreplayable=unreplayable,
     )
+
+
+def _risk_bounds(risk: float, kept: int, off: float | None) -> tuple[float | None, float | None]:
+    """That of the mean of `kept` doubts, wider by what their confidences may be off. The expected calibration error is a mean over all
+    finished answers, and all of it (`off`, the sum) may lie in those that were kept."""
+    if off is None:
+        return None, None
+    low, high = mean_bounds(risk, kept)
+    return max(0.0, low - off / kept), min(1.0, high + off / kept)
 
 
 def mean_bounds(mean: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -43,6 +43,7 @@ class Logged:
     valid_call: bool | None = None
     edge_failed: bool = False
     cloud_failed: bool = False
+    ece: float | None = None
 
 
 def read_log(path: str | Path) -> tuple[list[Logged], int]:

@@ -38,7 +38,7 @@ _ROWS: tuple[tuple[str, str, float, str], ...] = (  # name, title, factor, unit
 
 
 def replay_page(log: Sequence[Logged], found: Replay, policy: Policy, pairs: tuple[Sequence[float], Sequence[bool]] | None) -> Report:
-    """The report; `pairs` are scores of answers and whether each is worse than the cloud's, where that is known."""
+    """The report; `pairs` are scores of answers and whether each is worse than the cloud's (or another), where that is known."""
     table = [("", "as it was", "under the new policy"), *(_row(found, *row) for row in _ROWS)]
     drawn = _curves(log, policy, pairs) + _latency(log) + _energy(log)
     notes = [f"{count} requests cannot be replayed: {reason}." for reason, count in found.unreplayable.items()]
