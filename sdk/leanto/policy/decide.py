@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from leanto.certificates.agreement import DISAGREEMENT, EVENTS
 from leanto.decision import Facts, Promise, Spent, Target, Value
@@ -18,16 +18,18 @@ from leanto.policy.condition import context, evaluate
 from leanto.policy.rules import Rule
 from leanto.policy.schema import SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, lean, take_away
-from leanto.signals import Snapshot
+from leanto.signals import Link, Snapshot
 
 
 def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Verdict:
     """Stages 1 to 3, before a token is spent: hard constraints and the rules that are, then preferences and budgets, then the prompt."""
-    verdict = _constraints(policy, facts, snapshot, Verdict())
-    held = _held(policy, facts, snapshot, spent)
-    verdict = _ruled(policy, verdict, [(rule, holds) for rule, holds in held if rule.allow])
+    allows = (LOCAL,) if facts.privacy == SECRET else policy.privacy.classes.get(facts.privacy, (LOCAL,))
+    request = (facts.privacy, facts.task, facts.prompt_tokens)
+    verdict = _constraints(policy.closed, allows, *request, facts.edge_tasks, facts.context_length, facts.cloud_configured, snapshot.link)
+    values = _values(policy, facts, snapshot, spent) if policy.rules else None
+    verdict = _ruled(policy, verdict, policy.allowing, values)
     verdict = replace(verdict, constrained=verdict.allowed)
-    verdict = _ruled(policy, verdict, [(rule, holds) for rule, holds in held if rule.prefer])
+    verdict = _ruled(policy, verdict, policy.preferring, values)
     return _prompt(policy, facts, budget(policy, facts, snapshot, spent, verdict))
 
 
@@ -148,38 +150,49 @@ def after_fault(policy: Policy, verdict: Verdict, label: str, reason: str, *, ag
     return fallen.record("offline", "cloud", label, policy.offline.mode, "veto", reason, "an answer")
 
 
-def _constraints(policy: Policy, facts: Facts, snapshot: Snapshot, verdict: Verdict) -> Verdict:
+@lru_cache(maxsize=4096)
+def _constraints(
+    closed: str,
+    allows: tuple[Target, ...],
+    privacy: str,
+    task: str,
+    prompt_tokens: int,
+    edge_tasks: tuple[str, ...],
+    context_length: int,
+    cloud_configured: bool,
+    link: Link,
+) -> Verdict:
+    """What the hard constraints leave. Of all that they look at only the length of the prompt varies, so most requests find it made."""
+
     def hard(name: str, value: Value, threshold: Value, fails: bool | None, label: str, reason: str, flip: str) -> Finding:
         return Finding("constraints", name, value, threshold, fails, label, reason, flip)
 
-    allows = (LOCAL,) if facts.privacy == SECRET else policy.privacy.classes.get(facts.privacy, (LOCAL,))
-    listed, tasks, length = ", ".join(allows), ", ".join(facts.edge_tasks), facts.context_length
-    closed, reason = CLOUD not in allows, "where this class may be answered"
-    flip = "a class that allows the cloud" if closed else "a class that does not"
-    verdict = take_away(verdict, CLOUD, hard("privacy", facts.privacy, listed, closed, "private", reason, flip))
+    verdict, listed, tasks = Verdict(), ", ".join(allows), ", ".join(edge_tasks)
+    private, reason = CLOUD not in allows, "where this class may be answered"
+    flip = "a class that allows the cloud" if private else "a class that does not"
+    verdict = take_away(verdict, CLOUD, hard("privacy", privacy, listed, private, "private", reason, flip))
     if LOCAL not in allows:
         flip = "a class that allows the edge"
-        verdict = take_away(verdict, LOCAL, hard("privacy_local", facts.privacy, listed, True, "cloud-only", "not on this device", flip))
-    if policy.closed:
+        verdict = take_away(verdict, LOCAL, hard("privacy_local", privacy, listed, True, "cloud-only", "not on this device", flip))
+    if closed:
         reason = "nothing leaves this device until the policy file can be taken"
-        verdict = take_away(verdict, CLOUD, hard("policy_file", policy.closed, None, True, "policy-closed", reason, "a whole policy"))
-    missing, reason = not facts.cloud_configured, "a cloud target must be configured"
+        verdict = take_away(verdict, CLOUD, hard("policy_file", closed, None, True, "policy-closed", reason, "a whole policy"))
+    missing, reason = not cloud_configured, "a cloud target must be configured"
     verdict = take_away(verdict, CLOUD, hard("cloud_target", not missing, True, missing, "no-cloud", reason, str(missing).lower()))
-    down = None if snapshot.link == "unknown" else snapshot.link == "down"
+    down = None if link == "unknown" else link == "down"
     unreachable = CLOUD in verdict.allowed and down is True
-    found = hard("link", snapshot.link, "up", down, "offline", "the cloud needs a link", "" if down is None else "up" if down else "down")
+    found = hard("link", link, "up", down, "offline", "the cloud needs a link", "" if down is None else "up" if down else "down")
     verdict = replace(take_away(verdict, CLOUD, found), offline=unreachable)
-    unable = facts.task not in facts.edge_tasks
+    unable = task not in edge_tasks
     flip = "a task that it knows" if unable else "another task"
-    verdict = take_away(verdict, LOCAL, hard("edge_task", facts.task, tasks, unable, "edge-cannot", "what the edge model can do", flip))
-    too_long, flip = facts.prompt_tokens >= length, above(facts.prompt_tokens, length - 1)
-    return take_away(verdict, LOCAL, hard("prompt_tokens", facts.prompt_tokens, length, too_long, "too-long", "the edge's context", flip))
+    verdict = take_away(verdict, LOCAL, hard("edge_task", task, tasks, unable, "edge-cannot", "what the edge model can do", flip))
+    too_long, flip = prompt_tokens >= context_length, above(prompt_tokens, context_length - 1)
+    found = hard("prompt_tokens", prompt_tokens, context_length, too_long, "too-long", "the edge's context", flip)
+    return take_away(verdict, LOCAL, found)
 
 
-def _held(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> list[tuple[Rule, bool | None]]:
-    """Every rule with the value of its condition."""
-    if not policy.rules:
-        return []
+def _values(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Any:
+    """What the conditions of the policy's rules compare, ready for all of them."""
     values: dict[str, Value] = {
         "task": facts.task,
         "privacy": facts.privacy,
@@ -199,17 +212,16 @@ def _held(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> lis
         "rtt_ms": snapshot.rtt_ms,
         "bytes_sent": spent.bytes_sent,
     }
-    named = context({name: values[name] for name in policy.variables})
-    return [(rule, evaluate(rule.program, named)) for rule in policy.rules]
+    return context({name: values[name] for name in policy.variables})
 
 
-def _ruled(policy: Policy, verdict: Verdict, held: Sequence[tuple[Rule, bool | None]]) -> Verdict:
+def _ruled(policy: Policy, verdict: Verdict, rules: Sequence[Rule], values: Any) -> Verdict:
     """Behind those rules, in their order."""
-    if not held:
+    if not rules:
         return verdict
     allowed, checks, labels = verdict.allowed, list(verdict.checks), list(verdict.labels)
-    for rule, holds in held:
-        after = _ruled_once(rule, holds, allowed, verdict.offline, policy.offline.mode)
+    for rule in rules:
+        after = _ruled_once(rule, evaluate(rule.program, values), allowed, verdict.offline, policy.offline.mode)
         allowed = after.allowed
         checks += after.checks
         labels += after.labels

@@ -220,6 +220,16 @@ class Policy:
     closed: str = ""
 
     @cached_property
+    def allowing(self) -> tuple[Rule, ...]:
+        """The rules that are constraints."""
+        return tuple(rule for rule in self.rules if rule.allow)
+
+    @cached_property
+    def preferring(self) -> tuple[Rule, ...]:
+        """Those that are wishes."""
+        return tuple(rule for rule in self.rules if rule.prefer)
+
+    @cached_property
     def variables(self) -> tuple[str, ...]:
         """Those that the conditions of its rules name."""
         return tuple(sorted({name for rule in self.rules for name in variables(rule.condition)}))
