@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from data_folder import DATA
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,12 +17,21 @@ settings.register_profile("leanto", deadline=None)
 settings.load_profile("leanto")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test writes to the user's own state folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(home))
+        patch.setenv("LOCALAPPDATA", str(home))
+        yield home
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    path = Path(os.environ.get("LEANTO_DATA", ROOT.parent / "shared" / "data"))
-    if not path.is_dir():
+    if not DATA.is_dir():
         pytest.skip("the real data folder is absent (set LEANTO_DATA to its path)")
-    return path
+    return DATA
 
 
 @pytest.fixture(scope="session")

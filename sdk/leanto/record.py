@@ -55,6 +55,7 @@ def record(seen: Situation, verdict: Verdict, route: str, at: float) -> Decision
 def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: float | None, energy_source: str) -> Decision:
     """The decision with its account, at the end of `run`: `now` in seconds of the monotonic clock, `energy_j` in joules."""
     sure, first = run.confidence, run.first_text_at
+    seen = replace(seen, spent=run.refused or seen.spent)
     return replace(
         record(seen, run.verdict, run.route, at),
         cloud_model=run.cloud_model,

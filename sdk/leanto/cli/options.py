@@ -6,8 +6,9 @@ import argparse
 import os
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from leanto.cli.claims_table import claims_table
 from leanto.client import Client
 from leanto.errors import PromptRefused, TargetError
 from leanto.policy import Policy
@@ -17,9 +18,12 @@ from leanto.policy.schema import CloudTarget
 from leanto.policy.source import policy_of
 from leanto.request import MAX_PROMPT_CHARS
 
+if TYPE_CHECKING:
+    from leanto_wire.claims import Claims
+
 
 def add_client(parser: argparse.ArgumentParser) -> None:
-    """--model, --adapter, the policy's, --cloud, --development-root, --simulate, --log."""
+    """--model, --adapter, the policy's, --cloud, --development-root, --simulate, --log, --ledger, --energy."""
     parser.add_argument("--model", metavar="PATH", help="local model: artifact or Hugging Face folder (default: embedded)")
     parser.add_argument("--adapter", metavar="FILE", help="what the model learnt on this device: see `leanto adapt`")
     add_policy(parser)
@@ -27,6 +31,10 @@ def add_client(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--development-root", metavar="BASE64", help="pinned root of a development node")
     parser.add_argument("--simulate", metavar="SIGNALS", help='rehearse a device, such as "battery=9%%,link=down"')
     parser.add_argument("--log", metavar="FILE", help="append each decision to this JSONL file")
+    parser.add_argument("--energy", metavar="FILE", help="joules a token of this model, by `leanto bench energy` (default: the user's)")
+    parser.add_argument(
+        "--ledger", metavar="FILE", help="what was spent in the last day (default: the user's, where the policy has a budget)"
+    )
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +59,15 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def open_client(options: argparse.Namespace) -> Client:
-    """The client that the options describe."""
-    return Client(policy=read_policy(options), model=options.model, adapter=options.adapter, simulate=options.simulate, log=options.log)
+    """The client that the options describe. What its node proves is shown on stderr before anything is sealed to it."""
+    policy = read_policy(options)
+    address = policy.cloud.address if policy.cloud else ""
+
+    def show(claims: Claims) -> None:
+        print(claims_table(address, claims), end="\n\n", file=sys.stderr)
+
+    named = {name: getattr(options, name) for name in ("model", "adapter", "simulate", "log", "ledger", "energy")}
+    return Client(policy=policy, on_evidence=show, **named)
 
 
 def read_policy(options: argparse.Namespace) -> Policy:

@@ -195,7 +195,9 @@ class _Reader:
         if not isinstance(written, list) or not all(isinstance(entry, dict) for entry in written):
             raise self.error(("rules",), "rules: expected tables, each written [[rules]]")
         if len(written) > MAX_RULES:
-            raise self.error(("rules",), f"there are {len(written)} rules; at most {MAX_RULES} are taken, for each costs every decision time")
+            raise self.error(
+                ("rules",), f"there are {len(written)} rules; at most {MAX_RULES} are taken, for each costs every decision time"
+            )
         rules: list[Rule] = []
         for entry in written:
             try:

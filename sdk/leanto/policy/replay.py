@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from leanto.decision import SAMPLED, Promise
 from leanto.errors import UserError
 from leanto.local.degeneration import Breakdown
-from leanto.policy.decide import decide, judge_answer, judge_breakdown, judge_certificate, judge_low, judge_stream, judge_structure
+from leanto.policy.decide import (
+    decide,
+    judge_answer,
+    judge_breakdown,
+    judge_certificate,
+    judge_low,
+    judge_pace,
+    judge_stream,
+    judge_structure,
+)
 from leanto.policy.figures import Costs, Figures, summed
 from leanto.policy.logged import Logged
 from leanto.policy.schema import ARTIFACT, Policy
@@ -175,6 +184,8 @@ class Replayer:
         most = policy.handoff.max_repeats
         if CLOUD in verdict.allowed and verdict.start == LOCAL and (line.no_json or (most is not None and line.repeats > most)):
             verdict = judge_breakdown(policy, verdict, Breakdown("broken off", False, True, "as logged"))
+        if CLOUD in verdict.allowed and verdict.start == LOCAL and line.slow_ms is not None:
+            verdict = judge_pace(policy, verdict, line.slow_ms)
         if verdict.start == LOCAL and task == "call":
             verdict = judge_structure(policy, verdict, known["valid_call"])
         if verdict.start == LOCAL:

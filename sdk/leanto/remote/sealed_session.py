@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable
@@ -21,7 +22,7 @@ from grpc import StatusCode, aio
 
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, DeadlineExceeded, EvidenceRefused, Fault, PromptRefused, ProtocolFault, TargetError
-from leanto.remote.call import Meter, RemoteChunk, RemoteRequest
+from leanto.remote.call import Meter, Part, RemoteRequest
 from leanto.remote.channel import open_channel
 from leanto.remote.sealed_answer import Answer
 from leanto.remote.target import RemoteTarget
@@ -53,6 +54,7 @@ EVIDENCE_TIMEOUT_S = 5.0
 ATTEMPTS = 3
 RECONNECT_S = 0.15  # before the last attempt: gRPC tries a lost connection again after about 0.1 s, and refuses calls until then
 RTT_WEIGHT = 0.5  # of the newest; evidence is fetched seldom
+RTT_EXPIRES_S = 600.0
 _PREFIX_BYTES = 5  # gRPC's, before each message
 
 _TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION, StatusCode.CANCELLED)  # CANCELLED by a node that drains
@@ -61,9 +63,10 @@ _TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION, Status
 class SealedSession:
     """The channel, and the claims it was verified to stand for."""
 
-    def __init__(self, target: RemoteTarget, dial: str, clock: Clock) -> None:
+    def __init__(self, target: RemoteTarget, dial: str, clock: Clock, on_evidence: Callable[[Claims], None] = lambda _: None) -> None:
         self.claims: Claims | None = None
-        self.rtt_ms: float | None = None
+        self._rtt_ms = 0.0
+        self._rtt_at = -math.inf
         self._address = target.address
         self._policy = _policy(target)
         self._log = _log_reader(target)
@@ -71,6 +74,8 @@ class SealedSession:
         self._padding = Padding[target.padding.upper()]
         self._cadence = Cadence(period_ms=target.cadence_ms, frames=target.cadence_frames) if target.padding == "constant" else None
         self._clock = clock
+        self._on_evidence = on_evidence
+        self._closed = False
         self._wallet = _wallet(target, clock)
         self._channel, self._stub = _connect(target, dial)
 
@@ -81,35 +86,46 @@ class SealedSession:
         except aio.AioRpcError as error:
             raise self._fault(error) from None
 
-    async def generate(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[RemoteChunk, None]:
-        """The answer's chunks. Tried again, sealed again, only while no chunk has come."""
+    async def generate(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[Part, None]:
+        """The answer, sealed chunk by sealed chunk. Tried again, sealed again, only while none has come, not even an empty one."""
         message = inner_message(request, self._padding, self._cadence)
         for attempt in range(1, ATTEMPTS + 1):
             started = False
             try:
-                claims = await self._current_claims(until, meter)
-                async with aclosing(self._exchange(message, request, claims, until, meter)) as chunks:
-                    async for chunk in chunks:
+                claims = await self._current_claims(until, meter, wants_rtt=request.wants_rtt)
+                async with aclosing(self._exchange(message, request, claims, until, meter)) as parts:
+                    async for part in parts:
                         started = True
-                        yield chunk
+                        yield part
                 return
             except aio.AioRpcError as error:
-                if started or attempt == ATTEMPTS or error.code() not in _TRY_AGAIN_NOW:
+                if started or self._closed or attempt == ATTEMPTS or error.code() not in _TRY_AGAIN_NOW:
                     raise self._fault(error) from None
                 self.claims = None  # a restarted node has another key
                 if attempt > 1:
                     await asyncio.sleep(min(RECONNECT_S, self._left_s(until)))
+            except asyncio.CancelledError:
+                if self._closed and not _cancelled():
+                    raise CloudUnavailable(f"the connection to {self._address} was closed") from None
+                raise
             except SealError as error:
                 raise ProtocolFault(f"{self._address}: {error}") from None
 
     async def close(self) -> None:
         """Close the channel; calls under way end."""
+        self._closed = True
         await self._channel.close()
         if self._wallet is not None:
             await self._wallet.close()
 
-    async def _current_claims(self, until: float, meter: Meter) -> Claims:
-        if self.claims is None or self.claims.expires_s <= self._clock.wall():
+    @property
+    def rtt_ms(self) -> float | None:
+        """Of the last evidence, weighted; None once nobody can say any more, so that a node found far away is tried again."""
+        return self._rtt_ms if 0 <= self._clock.monotonic() - self._rtt_at < RTT_EXPIRES_S else None
+
+    async def _current_claims(self, until: float, meter: Meter, *, wants_rtt: bool = False) -> Claims:
+        due = wants_rtt and self.rtt_ms is None
+        if self.claims is None or self.claims.expires_s <= self._clock.wall() or due:
             self.claims = None
             self.claims = await self._fetch_claims(until, meter)
         return self.claims
@@ -128,22 +144,35 @@ class SealedSession:
             raise
         meter.received += _size(evidence)
         took_ms = 1000 * (self._clock.monotonic() - began)
-        self.rtt_ms = took_ms if self.rtt_ms is None else RTT_WEIGHT * took_ms + (1 - RTT_WEIGHT) * self.rtt_ms
+        before, self._rtt_at = self.rtt_ms, self._clock.monotonic()
+        self._rtt_ms = took_ms if before is None else RTT_WEIGHT * took_ms + (1 - RTT_WEIGHT) * before
         try:
             claims = verify(evidence, self._policy, self._clock.wall(), nonce, suites=self._suites)
             if self._log:
                 claims = await asyncio.to_thread(self._log.check, evidence.release_proof, claims)
         except EvidenceError as error:
             raise EvidenceRefused(f"{self._address}: {error}; nothing was sent", claim=error.claim) from None
-        for claim in claims.claims:
-            _logger.info(
-                "%s, %s evidence: %s %s; not proven: %s", self._address, claims.evidence_type, claim.name, claim.value, claim.does_not_prove
-            )
+        self._show(claims)
         return claims
+
+    def _show(self, claims: Claims) -> None:
+        """To whoever wants to see them before anything is sealed to them. Raises EvidenceRefused if they are not good enough."""
+        for claim in claims.claims:
+            line = "%s, %s evidence: %s %s; proves: %s; not proven: %s; rests on: %s"
+            parties = ", ".join(claim.trusted_parties)
+            said = (claim.name, claim.value, claim.proves, claim.does_not_prove, parties)
+            _logger.info(line, self._address, claims.evidence_type, *said)
+        try:
+            self._on_evidence(claims)
+        except EvidenceRefused:
+            raise
+        except Exception as error:
+            what = f"{self._address}: the application refused the node's evidence ({type(error).__name__}); nothing was sent"
+            raise EvidenceRefused(what, claim="application") from error
 
     async def _exchange(
         self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter
-    ) -> AsyncGenerator[RemoteChunk, None]:
+    ) -> AsyncGenerator[Part, None]:
         """One sealed request and its answer. The finish is told only once the stream has ended where the seal says."""
         token = await self._wallet.take() if self._wallet else b""
         binding = Binding(claims.evidence_digest, claims.release_digest, token)
@@ -155,9 +184,8 @@ class SealedSession:
         try:
             async for chunk in call:
                 meter.received += _size(chunk)
-                for part in answer.take(chunk):
-                    yield part
-            yield answer.finish()
+                yield answer.take(chunk)
+            yield [answer.finish()]
         finally:
             call.cancel()
 
@@ -210,6 +238,12 @@ def _outer(sealed: Sealed, claims: Claims, token: bytes) -> SealedRequest:
         ciphertext=sealed.ciphertext,
         token=token,
     )
+
+
+def _cancelled() -> bool:
+    """Whether somebody asked the running task to stop: gRPC raises the same for a channel that was closed under a call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _size(message: Message) -> int:

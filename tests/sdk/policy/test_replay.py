@@ -112,6 +112,13 @@ def test_an_answer_that_was_broken_off_would_have_been_again() -> None:
         route_under(parse_policy("version = 1\n[handoff]\nmax_repeats = 9\n"), entry)
 
 
+def test_an_answer_that_was_given_up_as_too_slow_would_have_been_again() -> None:
+    entry = line("local→cloud", None, promise=None, local_tokens=40, slow_ms=45_000.0)
+    assert route_under(Policy(), entry) == "local→cloud"
+    with pytest.raises(Unreplayable):
+        route_under(parse_policy("version = 1\n[budgets]\ndeadline_ms = 50000\n"), entry)
+
+
 def test_a_router_is_replayed_where_it_scored_the_prompt(tmp_path: Path) -> None:
     (tmp_path / "router").write_bytes(b"one")
     (tmp_path / "p.toml").write_text('version = 1\n[quality]\nrouter = "router"\nrouter_floor = 0.5\n')

@@ -14,6 +14,7 @@ import pytest
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, DeadlineExceeded, Fault, LeantoError, PromptRefused, TargetError
 from leanto.remote import RemoteRequest, RemoteTarget, Tls
+from leanto.remote.sealed_session import RTT_EXPIRES_S
 from leanto.remote.target import dial_target
 from leanto_cloud.development import DevelopmentAttester
 from nodes import MODEL_ID, REQUEST, EchoEngine, collect, fault_of, open_leg, running_node, text_of
@@ -71,6 +72,33 @@ def test_evidence_is_fetched_again_once_it_has_expired() -> None:
             assert (await leg.evidence()).evidence_digest == first.evidence_digest
             now[0] += 61
             assert (await leg.evidence()).evidence_digest != first.evidence_digest
+
+    asyncio.run(run())
+
+
+def test_a_round_trip_expires_and_is_measured_again_where_it_is_wanted() -> None:
+    now = [1000.0]
+
+    async def run() -> None:
+        clock = Clock(monotonic=lambda: now[0])
+        async with running_node() as node, open_leg(node.target, clock=clock) as leg:
+
+            async def received(request: RemoteRequest) -> int:
+                call = leg.generate(request)
+                async for _ in call:
+                    pass
+                return call.bytes_received
+
+            assert leg.rtt_ms is None
+            with_evidence = await received(REQUEST)
+            assert leg.rtt_ms == 0.0
+            now[0] += RTT_EXPIRES_S
+            assert leg.rtt_ms is None
+            assert await received(REQUEST) < with_evidence - 1216
+            assert leg.rtt_ms is None
+            assert await received(replace(REQUEST, wants_rtt=True)) > with_evidence - 1216
+            assert leg.rtt_ms == 0.0
+            assert await received(replace(REQUEST, wants_rtt=True)) < with_evidence - 1216
 
     asyncio.run(run())
 
@@ -187,6 +215,54 @@ def test_after_three_failures_the_node_is_left_alone_until_the_cooldown_has_pass
                 await collect(leg, REQUEST)
             with pytest.raises(CloudUnavailable, match="next try"):
                 await collect(leg, REQUEST)
+
+    asyncio.run(run())
+
+
+def test_a_leg_that_is_closed_under_a_call_ends_it_with_a_fault_and_cancels_no_caller() -> None:
+    async def run() -> None:
+        engine = EchoEngine(gate=asyncio.Event())
+        async with running_node(engine) as node, open_leg(node.target) as leg:
+            asked = asyncio.create_task(collect(leg, REQUEST))
+            await engine.started.wait()
+            await leg.close()
+            with pytest.raises(CloudUnavailable, match="was closed"):
+                await asked
+            assert len(engine.requests) == 1
+
+    asyncio.run(run())
+
+
+class Deaf:
+    """A stub whose calls never end, whatever time they are given."""
+
+    async def GetEvidence(self, request: object, *, timeout: float) -> Any:
+        await asyncio.Event().wait()
+
+    def Generate(self, request: object, *, timeout: float) -> Any:
+        return self
+
+    def cancel(self) -> None:
+        pass
+
+    async def __aiter__(self) -> Any:
+        await asyncio.Event().wait()
+        yield
+
+
+@pytest.mark.parametrize("verified", [True, False], ids=["its answer", "its evidence"])
+def test_the_leg_itself_ends_a_call_whose_transport_does_not(verified: bool) -> None:
+    async def run() -> None:
+        async with running_node() as node, open_leg(node.target) as leg:
+            if verified:
+                await leg.evidence()
+            leg._open_session()._stub = Deaf()
+            async with asyncio.timeout(10):
+                with pytest.raises(DeadlineExceeded):
+                    await collect(leg, replace(REQUEST, timeout_s=0.2))
+                if not verified:
+                    with pytest.raises(DeadlineExceeded):
+                        await leg.evidence(timeout_s=0.2)
 
     asyncio.run(run())
 
