@@ -18,7 +18,7 @@ help:
 	@echo "make test-privacy  a hundred thousand private requests, none of which may send a byte"
 	@echo "make test-native  kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz   malformed artifacts for the loader, messages for the node, MINUTES=10 of each"
-	@echo "make fuzz-wire  malformed evidence, messages, frames, logs and tokens, CASES=100000 of each"
+	@echo "make fuzz-wire  malformed input for every parser, and frames for the node, CASES=100000 of each"
 	@echo "make test-neon    kernels and engine as 64-bit ARM, cross-compiled and run by qemu (Debian)"
 	@echo "make bench  the benchmarks     make clean  remove what make made"
 	@echo "make bench-peers  speed beside llama.cpp, ik_llama.cpp and ONNX Runtime (installs them)"
@@ -68,11 +68,10 @@ fuzz: $(DEV)
 	cd tests && ../$(BIN)/python -m fuzz.explore ../build/fuzz -artifact_prefix=../build/ -max_total_time=$$(( $(MINUTES) * 60 ))
 	cd tests && ../$(BIN)/python -m fuzz.explore_node ../build/fuzz-node -artifact_prefix=../build/ -max_total_time=$$(( $(MINUTES) * 60 ))
 
-# What comes over the wire, by numbered cases: evidence, the node's messages, HTTP/2 frames, the release log and tokens.
+# Every parser, by numbered cases; then connections of malformed HTTP/2 frames to a running node.
 CASES := 100000
 fuzz-wire: $(DEV)
-	cd tests && ../$(BIN)/python -m fuzz.evidence 0 $(CASES) && ../$(BIN)/python -m fuzz.node 0 $(CASES)
-	cd tests && ../$(BIN)/python -m fuzz.log_and_tokens 0 $(CASES) && ../$(BIN)/python -m fuzz.frames 0 $(CASES)
+	cd tests && ../$(BIN)/python -m fuzz.parsers 0 $(CASES) && ../$(BIN)/python -m fuzz.frames 0 $(CASES)
 
 test-neon: $(CORE)
 	bash kernels/aarch64/test.sh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from leanto_cloud.http_server import Respond, make_server
+from leanto_cloud.http_server import Answering, Respond
+from leanto_cloud.http_server.serving import Listening, make_server
 from leanto_cloud.transparency.store import LogStore
 from leanto_cloud.transparency.witness import Witness
 from leanto_wire.log.note import Verifier
@@ -35,12 +37,12 @@ def witness(memory: Path, log: Verifier, *, number: int = 7, name: str = "witnes
 @contextmanager
 def served(respond: Respond) -> Iterator[str]:
     """The address of a server that answers so."""
-    server = make_server("127.0.0.1", 0, respond)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    server, listening, address = make_server(Answering(respond), Listening())
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True)
+    with listening:
+        thread.start()
+        try:
+            yield address
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -11,10 +11,10 @@ from typing import Any
 
 from leanto.remote import Relay as Way
 from leanto.remote import RemoteTarget
+from leanto_cloud.http_server.serving import Listening, make_server
 from leanto_cloud.relay.channel import open_channel
 from leanto_cloud.relay.gateway import Gateway
 from leanto_cloud.relay.relay import Relay
-from leanto_cloud.relay.serving import Listening, make_server
 from leanto_wire.ohttp.key_config import GatewayKey
 
 KEY = GatewayKey.of(bytes(range(32)))

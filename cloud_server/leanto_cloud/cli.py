@@ -8,19 +8,19 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from leanto_cloud import hardening, redaction
-from leanto_cloud.attesters import ATTESTERS, make_attester
+from leanto_cloud import hardening, redaction, serve_options
+from leanto_cloud.attesters import make_attester
 from leanto_cloud.errors import CloudError, ConfigurationError
 from leanto_cloud.relay import cli as relay_commands
 from leanto_cloud.supervisor import Link, Supervisor, hold_port
 from leanto_cloud.tokens import commands as token_commands
 from leanto_cloud.transparency import commands as transparency
+from leanto_cloud.whole_file import write_whole
 
 if TYPE_CHECKING:
     from leanto_cloud.attesters.base import Attester
@@ -58,61 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="leanto-cloud", description="A private compute node: sealed requests in, sealed answers out.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve a model", description="Serve a model until SIGTERM or SIGINT.")
-    serve.add_argument("--engine", choices=("native", "transformers"), default="native", help="what runs the model (default: native)")
-    serve.add_argument("--model", type=Path, metavar="PATH", help="model folder (default: the embedded pocket-large; native only)")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", type=_port, default=0, help="port; 0 takes a free one (default: 0)")
-    serve.add_argument("--development", action="store_true", help="use the development attester: proves possession of a key, nothing else")
-    serve.add_argument("--attester", choices=ATTESTERS, help="the confidential guest or enclave that this node runs in")
-    serve.add_argument(
-        "--endorsements", type=Path, metavar="FOLDER", help="what its evidence is checked with: ask, ark, crl, collateral, …"
-    )
-    serve.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM certificate chain; needed beyond this machine")
-    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its PEM private key")
-    serve.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="PEM authority: clients must show a certificate it signed")
-    serve.add_argument("--reflection", action="store_true", help="let anybody ask for the services' messages (--development does, too)")
-    serve.add_argument("--ready-file", type=Path, metavar="FILE", help="write address, root and model here as JSON once serving")
-    serve.add_argument("--suite", type=int, choices=(1, 2), default=1, help="1: AES-256-GCM; 2: ChaCha20-Poly1305 (default: 1)")
-    serve.add_argument(
-        "--token-issuer", type=Path, metavar="FILE", help="take one-time tokens of this issuer (its directory), and only those"
-    )
-    serve.add_argument("--token-origin", metavar="NAME", help="the name of this node that tokens are for")
-    serve.add_argument("--token-store", type=Path, metavar="FILE", help="the tokens that were spent (SQLite), made if missing")
-    serve.add_argument("--running", type=_count, default=2, metavar="N", help="generations at once (default: 2)")
-    serve.add_argument("--waiting", type=_count, default=16, metavar="N", help="requests that may wait in line (default: 16)")
-    serve.add_argument("--per-tenant", type=_count, metavar="N", help="generations at once for one client certificate (default: all)")
-    serve.add_argument("--recycle-after", type=_count, metavar="N", help="replace the worker process after N requests")
-    serve.add_argument("--recycle-every", type=_seconds, metavar="SECONDS", help="replace it after a time")
-    serve.add_argument("--drain", type=_seconds, default=10.0, metavar="SECONDS", help="time for running answers to end (default: 10)")
-    serve.add_argument("--release-proof", type=Path, metavar="FILE", help="what `leanto-cloud release` wrote: shown to every client")
-    serve.add_argument("--configuration", type=Path, metavar="FILE", help="the configuration that was released with it")
+    serve_options.add_local(serve)
+    serve_options.add_measured(serve)
     serve.set_defaults(run=None)
     transparency.add(commands)
     token_commands.add(commands)
     relay_commands.add(commands)
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0.0 <= seconds < 1e9:
-        raise argparse.ArgumentTypeError("a number of seconds")
-    return seconds
 
 
 def _serve(options: argparse.Namespace, own: TextIO, in_force: tuple[str, ...]) -> int:
@@ -135,11 +87,13 @@ def _attester(options: argparse.Namespace) -> tuple[Attester, dict[str, object]]
     if options.development is (options.attester is not None):
         raise ConfigurationError("no attester, or two: give --attester, or --development to try the node without hardware")
     if options.development:
+        if options.nvidia_evidence is not None:
+            raise ConfigurationError("--nvidia-evidence stands beside sev-snp or tdx, not beside --development")
         from leanto_cloud.development import DevelopmentAttester
 
         development = DevelopmentAttester()
         return development, {"development_root": development.root_base64}
-    return make_attester(options.attester, options.endorsements), {"evidence": options.attester}
+    return make_attester(options.attester, options.endorsements, options.nvidia_evidence), {"evidence": options.attester}
 
 
 async def _serve_here(
@@ -161,7 +115,7 @@ async def _serve_here(
     redeemer = _redeemer(options)
     engine = _load_engine(options)
     model_id = engine.capabilities.model_id
-    digest, origin, proof = release(model_id, options.configuration, options.release_proof)
+    digest, origin, proof = release(model_id, serve_options.configuration(options), options.release_proof)
     identity = Identity(attester, release_digest=digest, model_id=model_id, log_origin=origin, release_proof=proof, suite=options.suite)
     limits = Limits(options.running, options.waiting, options.per_tenant, options.drain, worn_after=options.recycle_after)
     server = Server(
@@ -253,9 +207,7 @@ class _ReadyFile:
         if self._path is None:
             return
         try:
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, prefix=".ready-", delete=False) as file:
-                json.dump({**content, "pid": self._pid}, file)
-            os.replace(file.name, self._path)
+            write_whole(self._path, json.dumps({**content, "pid": self._pid}).encode())
         except OSError as error:
             raise ConfigurationError(f"cannot write the ready file {self._path}: {error.strerror}") from None
 

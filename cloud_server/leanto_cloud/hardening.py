@@ -40,6 +40,13 @@ def close_memory() -> Iterator[str]:
             yield "no new privileges"
 
 
+def settle() -> None:
+    """What a server that carries secrets but no model does before it reads any of them: no telling variables, closed memory."""
+    forget_telltales()
+    for _ in close_memory():
+        pass
+
+
 def take_streams() -> TextIO:
     """The node's own way to stderr; whatever else writes to stdout or stderr from now on, native code included, writes nowhere.
 

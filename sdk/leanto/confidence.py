@@ -62,21 +62,29 @@ def features(tokens: Sequence[Evidence]) -> Vector:
     logprob = np.array([token.logprob for token in tokens], np.float64)
     margin = np.array([token.margin for token in tokens], np.float64)
     entropy = np.array([token.entropy for token in tokens], np.float64)
-    low, middle = np.quantile(logprob, (0.1, 0.5))
+    ordered = np.sort(logprob)
     return np.array(
         [
             math.log(len(tokens)),
             logprob.mean(),
             logprob.min(),
-            low,
-            middle,
+            quantile(ordered, 0.1),
+            quantile(ordered, 0.5),
             logprob[0],
             margin.min(),
-            np.quantile(margin, 0.1),
+            quantile(np.sort(margin), 0.1),
             entropy.max(),
             entropy.mean(),
         ]
     )
+
+
+def quantile(ordered: Vector, q: float) -> float:
+    """What np.quantile gives for values in ascending order, to the last bit; for a handful of them it takes 50 µs, this one 1."""
+    at = (len(ordered) - 1) * q
+    below = int(at)
+    low, high, share = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)]), at - below
+    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
 
 def lowest_in_stream(tokens: Sequence[Evidence]) -> float:

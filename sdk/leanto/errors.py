@@ -19,7 +19,7 @@
         ├── DeadlineExceeded      the request ran out of time
         └── ProtocolFault         the node answered something the protocol does not allow
 
-Every message is one line: what happened, where, and what to do. Errors raised by a request carry its `.decision`.
+Every message is one printable line: what happened, where, and what to do. Errors raised by a request carry its `.decision`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LeantoError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join("".join(char if char.isprintable() else " " for char in message).split()))  # no terminal acts on it
         self.decision: Decision | None = None
 
 

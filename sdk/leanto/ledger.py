@@ -142,7 +142,7 @@ class Ledger:
         try:
             with self._lock:
                 rows = self._database.execute("SELECT name, state FROM audit ORDER BY name").fetchall()
-            return {name: from_dict(json.loads(state)) for name, state in rows}
+            return {name: _state(state) for name, state in rows}
         except (sqlite3.Error, ValueError) as error:
             raise OutputError(f"the ledger's audits cannot be read: {error}") from None
 
@@ -155,7 +155,7 @@ class Ledger:
 
     def _audit(self, name: str) -> Audit | None:
         row = self._database.execute("SELECT state FROM audit WHERE name = ?", (name,)).fetchone()
-        return None if row is None else from_dict(json.loads(row[0]))
+        return None if row is None else _state(row[0])
 
     def _write(self) -> None:
         with self._database:
@@ -223,6 +223,14 @@ def _opened(path: str | Path | None) -> sqlite3.Connection:
                 " calls INTEGER NOT NULL, bytes INTEGER NOT NULL, usd REAL NOT NULL, joules REAL NOT NULL, UNIQUE (minute, seen)) STRICT"
             )
             cursor.execute("CREATE TABLE IF NOT EXISTS audit (name TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT")
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # UnicodeDecodeError: SQLite's own words on a broken file
         raise OutputError(f"{path}: the ledger cannot be opened: {error}", path=str(path)) from None
     return database
+
+
+def _state(text: str) -> Audit:
+    """Raises ValueError for text that is no audit's state."""
+    try:
+        return from_dict(json.loads(text))
+    except RecursionError:
+        raise ValueError("an audit state is nested too deeply") from None

@@ -17,8 +17,8 @@ import pytest
 from leanto.errors import CloudUnavailable, LeantoError, ProtocolFault
 from leanto.remote import RemoteChunk, RemoteRequest
 from leanto_cloud.errors import ConfigurationError
-from leanto_cloud.relay import serving
-from leanto_cloud.relay.asgi import MAX_BODY_BYTES
+from leanto_cloud.http_server import serving
+from leanto_cloud.relay.exchange import MAX_BODY_BYTES
 from leanto_cloud.relay.relay import Relay, checked_target
 from leanto_wire.ohttp import REQUEST_TYPE, RESPONSE_TYPE
 from leanto_wire.ohttp.varint import Cursor, encode_varint
@@ -301,7 +301,7 @@ def test_an_oversize_body_is_refused(declared: bool) -> None:
 
 
 def test_a_connection_on_which_no_request_begins_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "HEADERS_S", 0.1)
+    monkeypatch.setattr(serving, "REQUEST_S", 0.1)
 
     async def run() -> bytes:
         async with running_app(sealed_nothing) as url, relay_to(url) as relay:

@@ -20,10 +20,10 @@ from certificates import Authority
 from leanto.errors import CloudUnavailable, DeadlineExceeded, LeantoError
 from leanto.remote import Relay as Way
 from leanto.remote import RemoteRequest, RemoteTarget, Tls
+from leanto_cloud.http_server.serving import Listening
 from leanto_cloud.relay.channel import open_channel
 from leanto_cloud.relay.gateway import Gateway
 from leanto_cloud.relay.relay import Relay
-from leanto_cloud.relay.serving import Listening
 from nodes import EchoEngine, Node, collect, open_leg, running_node, text_of
 from relays import KEY, running_app
 

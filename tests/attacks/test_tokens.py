@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,8 +15,12 @@ import grpc
 import pytest
 from grpc import aio
 
+from fakes import FakeClock
+from leanto_cloud.errors import Refused
+from leanto_cloud.tokens.keys import SigningKey
 from leanto_cloud.tokens.redeemer import Redeemer
 from leanto_cloud.tokens.spent import SpentFile
+from leanto_wire.status import Refusal
 from leanto_wire.tokens.privacy_pass import TOKEN_BYTES, TokenChallenge
 from leanto_wire.v1.inference_pb2 import TASK_TEXT, GenerateRequest, SamplingParams
 from leanto_wire.v1.private_compute_pb2 import SealedRequest
@@ -125,6 +132,52 @@ def test_a_token_spent_before_the_node_was_killed_in_mid_request_is_refused_afte
         assert asyncio.run(spend(node)) is UNAUTHENTICATED
         token = mint()
         assert asyncio.run(spend(node)) is OK
+
+
+def serving(folder: Path, name: str, *keys: SigningKey) -> NodeProcess:
+    """A node of its own process that takes tokens of `keys`, over the one store of all."""
+    (folder / name).mkdir()
+    (folder / name / "directory").write_bytes(key_file(*keys).directory)
+    asked = ["--token-issuer", str(folder / name / "directory"), "--token-origin", ORIGIN, "--token-store", str(folder / "spent")]
+    return NodeProcess(folder / name, "--development", *asked)
+
+
+def test_a_token_is_not_taken_again_after_a_node_that_does_not_know_its_key_has_started(tmp_path: Path) -> None:
+    token = mint(signing_key(0))
+
+    async def spend(node: NodeProcess) -> grpc.StatusCode:
+        async with client_of(node.target()) as client:
+            return await client.spend(token)
+
+    with serving(tmp_path, "old", signing_key(0)) as old:
+        assert asyncio.run(spend(old)) is OK
+        with serving(tmp_path, "new", signing_key(1)) as new:
+            assert new.ready()["address"]
+            assert asyncio.run(spend(old)) is UNAUTHENTICATED
+
+
+def test_a_token_that_waited_in_line_until_its_key_had_expired_is_not_taken_again(tmp_path: Path) -> None:
+    expires = int(time.time()) - 60
+    key = signing_key(5, 0, expires)
+    (tmp_path / "directory").write_bytes(key_file(key).directory)
+    clock = FakeClock(expires - 300)
+    taker = Redeemer(CHALLENGE, [key.known], SpentFile(tmp_path / "spent"), now_s=clock.read)
+    raw = mint(key)
+    taker.spend(taker.check(raw))
+    waiting, unspent = taker.check(raw), taker.check(mint(key))
+    code = "import sys; from pathlib import Path; from leanto_cloud.tokens.redeemer import open_redeemer\n"
+    code += "open_redeemer(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])).close()"
+    restarted = [sys.executable, "-c", code, str(tmp_path / "directory"), ORIGIN, str(tmp_path / "spent")]
+    subprocess.run(restarted, check=True, timeout=60)  # a worker that starts a minute after the key has expired
+    with pytest.raises(Refused, match="spent") as caught:
+        taker.spend(waiting)  # by a clock that is behind
+    assert caught.value.refusal is Refusal.TOKEN_SPENT
+    clock.advance(300)
+    for token in (waiting, unspent):
+        with pytest.raises(Refused) as caught:
+            taker.spend(token)
+        assert caught.value.refusal is Refusal.TOKEN_INVALID
+    taker.close()
 
 
 def test_a_token_for_another_origin_is_refused(tmp_path: Path) -> None:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import os
+import shlex
 import shutil
+import socketserver
 import struct
 import subprocess
 import sys
+import threading
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cbor2
 import pytest
 
-from hardware import NONCE, NOW_S, NitroMachine, SnpMachine
+from hardware import NONCE, NOW_S, NitroMachine, NvidiaService, SnpMachine
 from leanto.clock import Clock
 from leanto.remote import RemoteRequest
+from leanto_cloud.attesters import make_attester, nvidia
 from leanto_cloud.attesters.certificate_table import parse_table
 from leanto_cloud.attesters.configfs import Configfs
 from leanto_cloud.attesters.nitro import NitroAttester
@@ -170,6 +178,91 @@ def test_a_certificate_table_is_read_as_hosts_write_it() -> None:
         parse_table(uuid.UUID(GUIDS["ask"]).bytes + struct.pack("<II", 4096, 1) + bytes(24))
 
 
+def printing(text: str) -> str:
+    """A command that prints what this Python makes, whatever it is asked."""
+    return shlex.join([sys.executable, "-c", f"print({text})"])
+
+
+@contextmanager
+def asked(folder: Path, answer: Callable[[str], bytes]) -> Iterator[str]:
+    """A command that passes its last argument on to `answer`, and prints what comes back."""
+    path = str(folder / "service")
+    client = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(sys.argv[2].encode())\n"
+    client += "s.shutdown(socket.SHUT_WR); [sys.stdout.buffer.write(part) for part in iter(lambda: s.recv(65536), b'')]"
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(answer(self.rfile.read().decode()))
+
+    with socketserver.UnixStreamServer(path, Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield shlex.join([sys.executable, "-c", client, path])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("as_nvattest", [False, True], ids=["a bundle", "as nvattest prints it"])
+def test_the_word_of_a_program_on_the_gpus_is_believed_from_end_to_end(
+    as_nvattest: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = NvidiaService.make(devices=2)
+    machine = SnpMachine.make(nvidia=service)
+
+    def answer(nonce: str) -> bytes:
+        bundle = service.bundle(bytes.fromhex(nonce))
+        conclusions = {"claims": [], "detached_eat": json.loads(bundle), "result_code": 0, "result_message": "Ok"}
+        return json.dumps(conclusions).encode() if as_nvattest else bundle
+
+    (tmp_path / "tsm").mkdir()
+    (tmp_path / "nvidia").write_bytes(service.chain)
+    kernel = Kernel(tmp_path / "tsm", replace(machine, nvidia=None))
+    monkeypatch.setattr("leanto_cloud.attesters.tsm.Configfs", lambda: kernel)
+    with asked(tmp_path, answer) as command:
+        attester = make_attester("sev-snp", tmp_path, command)
+        identity = Identity(attester, release_digest=RELEASE, model_id="m@1", now_s=lambda: NOW_S)
+        evidence = identity.evidence(NONCE)
+    claims = verify(evidence, machine.policy(nvidia=service.requirement(devices=2)), NOW_S, NONCE)
+    assert "gpu" in [claim.name for claim in claims.claims]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("/nonexistent", "cannot be run"),
+        (shlex.join([sys.executable, "-c", "raise SystemExit(3)"]), "ended with code 3"),
+        (shlex.join([sys.executable, "-c", "import time; time.sleep(60)"]), "says nothing"),
+        (printing(""), "no detached bundle"),
+        (printing("'[]'"), "no detached bundle"),
+        (printing("""'{"detached_eat": {}}'"""), "no detached bundle"),
+        (printing("'[' * 100_000"), "no detached bundle"),
+        (printing("""'["' + 'x' * 200_000 + '"]'"""), "no detached bundle"),
+    ],
+    ids=["missing", "failing", "silent", "empty", "no bundle", "nothing detached", "deeply nested", "too long"],
+)
+def test_a_program_that_does_not_vouch_for_the_gpus_stops_the_node(
+    command: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvidia, "PROGRAM_S", 5.0)
+    with pytest.raises(AttestationError, match=said):
+        TsmAttester(PROVIDERS["sev-snp"], configfs=Kernel(tmp_path, SnpMachine.make()), nvidia_tokens=nvidia.nvidia_tokens(command))
+
+
+def test_tokens_on_gpus_come_with_the_certificates_of_their_signer(tmp_path: Path) -> None:
+    with pytest.raises(AttestationError, match="without nvidia"):
+        TsmAttester(PROVIDERS["sev-snp"], configfs=Kernel(tmp_path, SnpMachine.make()), nvidia_tokens=lambda nonce: (b"[]",))
+
+
+@pytest.mark.parametrize("arguments", [["--development"], ["--attester", "nitro"], ["--attester", "tdx"]], ids=str)
+def test_a_program_for_gpus_that_cannot_stand_there_is_the_operators_mistake(arguments: list[str]) -> None:
+    ended = serve(*arguments, "--nvidia-evidence", "true" if arguments[-1] != "tdx" else "'")
+    assert ended.returncode == 2
+    assert "--nvidia-evidence" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_the_document_of_an_enclave_is_believed_from_end_to_end() -> None:
     machine = NitroMachine.make()
 
@@ -182,7 +275,15 @@ def test_the_document_of_an_enclave_is_believed_from_end_to_end() -> None:
     assert verify(identity.evidence(NONCE), machine.policy(), NOW_S, NONCE).evidence_type == "nitro"
 
 
-@pytest.mark.parametrize("answer", [b"", b"\xff", cbor2.dumps({"Error": "InvalidArgument"}), cbor2.dumps("no")], ids=bytes.hex)
+NO_DOCUMENTS: list[object] = [
+    {"Error": "InvalidArgument"},
+    "no",
+    {"Attestation": {"document": "a text"}},
+    {"Attestation": {"document": 2**62}},
+]
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xff", *map(cbor2.dumps, NO_DOCUMENTS)], ids=bytes.hex)
 def test_a_module_that_gives_no_document_stops_the_node(answer: bytes) -> None:
     with pytest.raises(AttestationError, match="gives no document"):
         NitroAttester(lambda request: answer)

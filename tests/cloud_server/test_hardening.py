@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from leanto_cloud import hardening
+from leanto_cloud.tokens.keys import write_keys
+from leanto_wire.log.note import Verifier
+from mint import key_file
 from nodes import NodeProcess
 
+LOG = Verifier("log.example", 1, bytes(32))
 linux = pytest.mark.skipif(sys.platform != "linux", reason="these switches are Linux's")
 
 
@@ -35,6 +40,33 @@ def test_the_memory_of_a_node_belongs_to_root(tmp_path: Path) -> None:
     with NodeProcess(tmp_path, "--development") as node:
         node.ready()
         assert Path(f"/proc/{node.process.pid}/mem").stat().st_uid == 0
+
+
+SERVERS = {
+    "relay": ["-c", "import sys; from leanto_cloud.relay.cli import main; sys.exit(main())", "--to", "http://127.0.0.1:1/"],
+    "gateway": ["-m", "leanto_cloud", "gateway", "--node", "127.0.0.1:1", "--key", "gateway.key"],
+    "issuer": ["-m", "leanto_cloud", "issuer", "serve", "--keys", "issuer.keys", "--accounts", "accounts"],
+    "witness": ["-m", "leanto_cloud", "witness", "serve", "--name", "w", "--key", "w.pem", "--memory", "seen", "--log", str(LOG)],
+}
+
+
+@linux
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_memory_of_whoever_holds_keys_is_closed(name: str, tmp_path: Path) -> None:
+    write_keys(tmp_path / "issuer.keys", key_file())
+    environment = os.environ | {"SSLKEYLOGFILE": str(tmp_path / "sessions")}
+    command = [sys.executable, *SERVERS[name]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("http://127.0.0.1:")
+            limits, status = (Path(f"/proc/{process.pid}/{file}").read_text() for file in ("limits", "status"))
+            assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+            assert "NoNewPrivs:\t1" in status
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+    assert not (tmp_path / "sessions").exists()
 
 
 def test_what_native_code_prints_goes_nowhere_and_the_log_goes_on() -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 
+import pytest
+
+from leanto_cloud.engines.base import EngineRequest, EngineToken
+from leanto_cloud.http_server import Request
 from leanto_cloud.redaction import OWN, WITHHELD, RedactedRecord, place
+from leanto_wire.ohttp.bhttp import Request as BinaryRequest
+from leanto_wire.ohttp.key_config import GatewayKey
+from leanto_wire.seal import Binding
+from leanto_wire.tokens.privacy_pass import PendingToken, Token
+from mint import CHALLENGE, signing_key
 
 
 def record(name: str, message: str, *arguments: object) -> str:
@@ -35,3 +44,26 @@ def test_an_exception_is_told_by_type_and_place_alone() -> None:
     assert told.startswith("KeyError at test_redaction.py:")
     assert "secret" not in told
     assert place(KeyError("secret")) == "KeyError"
+
+
+CANARY = "canary-7f3a"
+SECRET = CANARY.encode()
+SECRETS: dict[str, object] = {
+    "a gateway's key": GatewayKey.of(SECRET.ljust(32)),
+    "an issuer's key": signing_key(),
+    "a prompt": EngineRequest(CANARY, prefix=CANARY, stop=(CANARY,)),
+    "an answer": EngineToken(1, CANARY, -0.5),
+    "an account": Request("POST", "/", SECRET, f"Bearer {CANARY}"),
+    "a token": Token(SECRET, b"", b"", SECRET),
+    "a token to be": PendingToken(b"", Token(SECRET, b"", b"", b""), signing_key().known.public, int.from_bytes(SECRET, "big"), CHALLENGE),
+    "a binding": Binding(bytes(32), bytes(32), SECRET),
+    "an inner request": BinaryRequest(b"POST", b"https", b"node", b"/", (), SECRET),
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_what_is_secret_shows_in_no_repr(name: str) -> None:
+    shown = repr(SECRETS[name])
+    assert CANARY not in shown
+    assert str(int.from_bytes(SECRET, "big")) not in shown
+    assert "PRIVATE" not in shown.upper()

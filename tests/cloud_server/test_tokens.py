@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -10,18 +11,23 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from leanto_cloud.cli import main
 from leanto_cloud.errors import ConfigurationError, Refused
 from leanto_cloud.http_server import Request
+from leanto_cloud.private_file import read_private
 from leanto_cloud.tokens.accounts import Accounts
 from leanto_cloud.tokens.issuer import Issuer
 from leanto_cloud.tokens.keys import read_keys, write_keys
 from leanto_cloud.tokens.redeemer import open_redeemer
-from leanto_cloud.tokens.spent import SpentFile, SpentProcess, StoreFailed
+from leanto_cloud.tokens.spent import KEPT_S, SpentFile, SpentProcess, StoreFailed
+from leanto_wire.log.note import Verifier
 from leanto_wire.status import Refusal
 from leanto_wire.tokens.directory import PATH, REQUEST_PATH, REQUEST_TYPE, read_directory, write_directory
 from leanto_wire.tokens.privacy_pass import request_token
+from logs import witness
 from mint import CHALLENGE, ISSUER, NOW, ORIGIN, key_file, mint, redeemer, running_issuer, signing_key
 from nodes import NodeProcess
 
@@ -123,7 +129,9 @@ def test_the_issuers_keys_are_for_its_own_eyes(tmp_path: Path) -> None:
         read_keys(path)
 
 
-@pytest.mark.parametrize("content", [None, "x", "{}", '{"issuer":"x","keys":[{}]}'], ids=["missing", "text", "empty", "no key"])
+@pytest.mark.parametrize(
+    "content", [None, "x", "{}", '{"issuer":"x","keys":[{}]}', "[" * 10_000], ids=["missing", "text", "empty", "no key", "nested"]
+)
 def test_a_key_file_that_is_none_is_the_operators_mistake(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "keys"
     if content is not None:
@@ -133,15 +141,68 @@ def test_a_key_file_that_is_none_is_the_operators_mistake(tmp_path: Path, conten
         read_keys(path)
 
 
+def test_a_key_file_whose_times_never_come_is_the_operators_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    write_keys(path, key_file())
+    path.write_text(path.read_text().replace('"not_before": 0', '"not_before": 1e999'))
+    with pytest.raises(ConfigurationError, match="not a file of issuer keys"):
+        read_keys(path)
+
+
 def test_a_store_in_a_process_of_its_own_says_the_same_as_one_here(tmp_path: Path) -> None:
     store = SpentProcess(tmp_path / "spent")
     assert [store.add(bytes(32), bytes(16)), store.add(bytes(32), bytes(16)), store.add(b"x" * 32, bytes(16))] == [True, False, True]
     store.close()
     here = SpentFile(tmp_path / "spent")
     assert not here.add(bytes(32), bytes(16))
-    here.forget_others([b"x" * 32])
-    assert here.add(bytes(32), bytes(16))
     here.close()
+
+
+@given(
+    starts=st.lists(st.tuples(st.dictionaries(st.sampled_from("abc"), st.integers(0, 1000)), st.integers(0, 2000 + KEPT_S)), max_size=6),
+    spent=st.text("abc", max_size=6),
+)
+def test_what_was_spent_is_kept_until_well_after_its_key_counts_at_any_node(
+    tmp_path_factory: pytest.TempPathFactory, starts: list[tuple[dict[str, int], int]], spent: str
+) -> None:
+    store = SpentFile(tmp_path_factory.mktemp("store") / "spent")
+    latest: dict[str, int] = {}
+    held: set[str] = set()
+    for name, (keys, now_s) in zip(spent.ljust(6), starts + [({}, 0)] * (6 - len(starts)), strict=True):
+        if name != " ":
+            assert store.add(name.encode() * 32, bytes(16)) is (name not in held)
+            held.add(name)
+        latest |= {key: max(not_after, latest.get(key, 0)) for key, not_after in keys.items()}
+        store.know({key.encode() * 32: not_after for key, not_after in keys.items()}, now_s)
+        held -= {key for key in held if key in latest and latest[key] < now_s - KEPT_S}
+    for name in "abc":
+        assert store.add(name.encode() * 32, bytes(16)) is (name not in held)
+    store.close()
+
+
+def test_what_servers_keep_is_for_their_own_eyes(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        Accounts(tmp_path / "accounts").open(1)
+        SpentFile(tmp_path / "spent").add(bytes(32), bytes(16))
+        witness(tmp_path / "memory", Verifier("log.example", 1, bytes(32)))
+        read_private(tmp_path / "key", lambda: b"secret", "a key")
+    finally:
+        os.umask(old)
+    made = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert {"accounts", "accounts-wal", "spent", "spent-wal", "memory", "key"} <= made.keys()
+    assert set(made.values()) == {0o600}
+
+
+def test_a_key_that_cannot_be_written_whole_is_not_there_at_all(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from leanto_cloud.private_file import read_private\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4))\n"
+        "read_private(Path(sys.argv[1]), lambda: b'a whole key', 'a key')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "key")], capture_output=True, text=True, check=False)
+    assert "ConfigurationError" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_whose_process_is_gone_takes_nothing(tmp_path: Path) -> None:

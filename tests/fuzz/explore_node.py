@@ -12,13 +12,15 @@ from types import FunctionType
 import atheris
 
 from fuzz.explore import Choices
-from fuzz.node import check, malformed
+from fuzz.node import TARGETS
+from fuzz.target import came_of
 
 
 def try_one(content: bytes) -> None:
-    """Three inputs of four are the message itself, the fourth says how to change a sound one."""
-    kind = ("sealed", "inner", "evidence", "")[content[0] & 3 if content else 3]
-    check(*((kind, content[1:]) if kind else malformed(Choices(content))))
+    """The first byte says which target, and whether the others are its message or say how to change a sound one."""
+    first, rest = content[:1] or b"\0", content[1:]
+    target = TARGETS[first[0] // 2 % len(TARGETS)]
+    came_of(target, rest if first[0] % 2 else target.make(Choices(rest)))
 
 
 def main() -> None:

@@ -33,6 +33,11 @@ def test_features_are_those_that_are_named() -> None:
     assert (found["max_entropy"], found["min_margin"]) == (4.0, -2.0)
 
 
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]) | st.floats(0, 1))
+def test_a_quantile_is_numpys_to_the_last_bit(values: list[float], q: float) -> None:
+    assert confidence.quantile(np.sort(values), q) == np.quantile(values, q)
+
+
 def test_an_answer_without_tokens_has_no_features() -> None:
     with pytest.raises(ValueError, match="no evidence"):
         features([])

@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -321,3 +323,25 @@ def test_a_clients_spending_outlives_it(tmp_path: Path) -> None:
         client.ask("wake me up at six")
         assert client.ask("wake me up at six").decision.usd == 0.0
     assert Ledger(tmp_path / "l").last_day().calls == 0
+
+
+@pytest.mark.parametrize(
+    "state", ["[" * 10_000, "{", '{"alpha": 0.1, "delta": 0.1, "staked": 1' + "0" * 400 + "}"], ids=["nested", "cut", "huge"]
+)
+def test_an_audit_that_cannot_be_read_counts_as_alarmed(tmp_path: Path, state: str) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    with closing(sqlite3.connect(tmp_path / "ledger")) as database, database:
+        database.execute("INSERT INTO audit VALUES ('call', ?)", (state,))
+    assert ledger.alarmed("call")
+    assert ledger.observe("call", True, alpha=0.1, delta=0.1) is None
+    with pytest.raises(OutputError, match="audits cannot be read"):
+        ledger.audits()
+    ledger.close()
+
+
+def test_a_ledger_whose_fault_sqlite_cannot_put_into_words_is_a_clear_error(tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger").close()
+    raw = (tmp_path / "ledger").read_bytes()
+    (tmp_path / "ledger").write_bytes(raw.replace(b"tablespen", b"table\xff\xff\xff\xff").replace(b"CREATE TABLE", b"CREATE TUBLE"))
+    with pytest.raises(OutputError, match="the ledger cannot be opened"):
+        Ledger(tmp_path / "ledger")

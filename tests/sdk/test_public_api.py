@@ -37,3 +37,8 @@ def test_a_users_mistake_exits_2_and_a_fault_exits_1() -> None:
 
 def test_an_error_is_one_line_whatever_it_quotes() -> None:
     assert str(errors.EngineFault("first\nsecond\r\n  third")) == "first second third"
+
+
+def test_no_terminal_acts_on_what_an_error_quotes() -> None:
+    quoted = "\x1b]0;title\x07 \u202eright to left\u2066 \ud800 \x9b31m é"
+    assert str(errors.TargetError(quoted)) == "]0;title right to left 31m é"

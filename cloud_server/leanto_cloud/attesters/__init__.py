@@ -8,16 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from leanto_cloud.attesters.base import Attester
+from leanto_cloud.errors import ConfigurationError
 
 ATTESTERS = ("sev-snp", "tdx", "nitro")
 
 
-def make_attester(name: str, endorsements: Path | None) -> Attester:
-    """The attester called `name`, after a first attestation that worked. Raises AttestationError."""
+def make_attester(name: str, endorsements: Path | None, nvidia_program: str | None = None) -> Attester:
+    """The attester called `name`, after a first attestation that worked. Raises AttestationError, ConfigurationError."""
     if name == "nitro":
+        if nvidia_program is not None:
+            raise ConfigurationError("--nvidia-evidence stands beside sev-snp or tdx: an enclave has no GPUs")
         from leanto_cloud.attesters.nitro import NitroAttester
 
         return NitroAttester()
     from leanto_cloud.attesters.tsm import PROVIDERS, TsmAttester
 
-    return TsmAttester(PROVIDERS[name], endorsements=endorsements)
+    if nvidia_program is None:
+        return TsmAttester(PROVIDERS[name], endorsements=endorsements)
+    from leanto_cloud.attesters.nvidia import nvidia_tokens
+
+    return TsmAttester(PROVIDERS[name], endorsements=endorsements, nvidia_tokens=nvidia_tokens(nvidia_program))

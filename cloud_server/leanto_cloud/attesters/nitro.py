@@ -65,5 +65,7 @@ class NitroAttester:
         try:
             document = cbor2.loads(answer)["Attestation"]["document"]
         except (cbor2.CBORDecodeError, KeyError, TypeError):
-            raise AttestationError("the Nitro security module gives no document") from None
-        return Attestation(bytes(document))
+            document = None
+        if not isinstance(document, bytes):
+            raise AttestationError("the Nitro security module gives no document")
+        return Attestation(document)

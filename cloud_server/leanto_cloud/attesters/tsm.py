@@ -60,10 +60,12 @@ class TsmAttester:
         blobs = self._configfs.report(self._provider.driver, data)
         table = parse_table(blobs.auxiliary) if "ask" in self._provider.endorsements else {}
         endorsements = {**table, **self._files()}
-        missing = self._provider.needed - endorsements.keys()
+        tokens = self._nvidia_tokens(accelerator_nonce(data))
+        needed = self._provider.needed | ({"nvidia"} if tokens else set())
+        missing = needed - endorsements.keys()
         if missing:
             raise AttestationError(f"no client could check the report without {', '.join(sorted(missing))}: give them with --endorsements")
-        return Attestation(blobs.report, endorsements, self._nvidia_tokens(accelerator_nonce(data)))
+        return Attestation(blobs.report, endorsements, tokens)
 
     def _files(self) -> dict[str, bytes]:
         if self._folder is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from leanto_cloud.errors import InvalidRequest
@@ -19,15 +19,15 @@ MAX_SEED = 2**63 - 1
 class EngineRequest:
     """One thing to generate. `prefix` is the part of a text answer that is already accepted: generation goes on after it."""
 
-    prompt: str
+    prompt: str = field(repr=False)
     task: Task = "text"
-    prefix: str = ""
+    prefix: str = field(default="", repr=False)
     max_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Raise InvalidRequest for a value outside its range."""
@@ -51,8 +51,8 @@ class EngineRequest:
 class EngineToken:
     """One token. `logprob` is natural, at temperature 1 over the full vocabulary; `text` is what became readable with it."""
 
-    id: int
-    text: str
+    id: int = field(repr=False)
+    text: str = field(repr=False)
     logprob: float
     finish_reason: FinishReason | None = None
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read by gRPC when it is first imported
 
-from leanto_cloud import redaction
+from leanto_cloud import hardening, redaction
 from leanto_cloud.errors import ConfigurationError
+from leanto_cloud.http_server.command import add_listening, serve
 from leanto_cloud.private_file import read_private
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="leanto-relay", description=about)
     parser.add_argument("--to", required=True, metavar="URL", help="the gateway, the only address that is ever asked")
     parser.add_argument("--to-roots", type=Path, metavar="FILE", help="PEM roots of its certificate (default: the system's)")
-    _listening(parser)
+    add_listening(parser)
     options = parser.parse_args(arguments)
     try:
-        redaction.install()
         return asyncio.run(_relay(options))
     except KeyboardInterrupt:
         return 0
@@ -49,24 +49,17 @@ def add(commands: Any) -> None:
     gateway.add_argument("--node", required=True, metavar="HOST:PORT", help="the node, on this machine unless --node-roots is given")
     gateway.add_argument("--node-roots", type=Path, metavar="FILE", help="PEM roots that must have signed the node's certificate")
     gateway.add_argument("--key", type=Path, required=True, metavar="FILE", help="the gateway's key, mode 0600, made if missing")
-    _listening(gateway)
+    add_listening(gateway)
     gateway.set_defaults(run=lambda options: asyncio.run(_gateway(options)))
-
-
-def _listening(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one (default: 0)")
-    parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM certificate chain; needed beyond this machine")
-    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its PEM private key")
 
 
 async def _relay(options: argparse.Namespace) -> int:
     from leanto_cloud.relay.relay import Relay
 
-    redaction.guard_loop(asyncio.get_running_loop())
+    hardening.settle()
     relay = Relay(options.to, options.to_roots)
     try:
-        return await _serve(relay, options, f"relays to {options.to}")
+        return await serve(relay, options, f"relays to {options.to}")
     finally:
         await relay.close()
 
@@ -75,24 +68,13 @@ async def _gateway(options: argparse.Namespace) -> int:
     from leanto_cloud.relay.channel import open_channel
     from leanto_cloud.relay.gateway import Gateway
 
-    redaction.install()
-    redaction.guard_loop(asyncio.get_running_loop())
+    hardening.settle()
     key = read_key(options.key)
     channel = open_channel(options.node, options.node_roots)
     try:
-        return await _serve(Gateway(key, channel), options, base64.b64encode(key.config.encode()).decode())
+        return await serve(Gateway(key, channel), options, base64.b64encode(key.config.encode()).decode())
     finally:
         await channel.close()
-
-
-async def _serve(app: Any, options: argparse.Namespace, what: str) -> int:
-    from leanto_cloud.relay.serving import Listening, make_server
-
-    server, listening, address = make_server(app, Listening(options.host, options.port, options.tls_certificate, options.tls_key))
-    with listening:
-        print(f"{address} {what}", flush=True)
-        await server.serve(sockets=[listening])
-    return 0
 
 
 def read_key(path: Path) -> GatewayKey:

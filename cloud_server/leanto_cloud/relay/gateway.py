@@ -11,8 +11,9 @@ from contextlib import aclosing
 
 from grpc import StatusCode, aio
 
-from leanto_cloud.relay import asgi
-from leanto_cloud.relay.asgi import Gone, Receive, Rejected, Scope, Send
+from leanto_cloud.http_server import asgi
+from leanto_cloud.http_server.asgi import Gone, Receive, Rejected, Scope, Send
+from leanto_cloud.relay.exchange import MAX_BODY_BYTES, check
 from leanto_wire.errors import ProtocolError, SealError
 from leanto_wire.ohttp import REQUEST_TYPE, RESPONSE_TYPE, bhttp
 from leanto_wire.ohttp.calls import GENERATE, called, frame, status_fields
@@ -32,20 +33,20 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One exchange."""
         try:
-            asgi.check(scope, REQUEST_TYPE)
+            check(scope, REQUEST_TYPE)
             opener = RequestOpener(self._key)
             path, message = await self._read(opener, receive)
             await asgi.while_connected(receive, self._answer(opener, path, message, send))
         except Gone:
             return
         except Rejected as error:
-            await asgi.reject(send, error.status)
+            await asgi.reject(send, error)
         except (SealError, ProtocolError):
-            await asgi.reject(send, 400)
+            await asgi.reject(send, Rejected(400))
 
     async def _read(self, opener: RequestOpener, receive: Receive) -> tuple[bytes, bytes]:
         opened = bytearray()
-        async with aclosing(asgi.body(receive)) as parts:
+        async with aclosing(asgi.body(receive, MAX_BODY_BYTES)) as parts:
             async for part in parts:
                 opened += opener.feed(part)
         return called(bhttp.Request.parse(bytes(opened) + opener.close()))

@@ -14,8 +14,9 @@ from pathlib import Path
 import httpx
 
 from leanto_cloud.errors import ConfigurationError
-from leanto_cloud.relay import asgi
-from leanto_cloud.relay.asgi import Gone, Receive, Rejected, Scope, Send
+from leanto_cloud.http_server import asgi
+from leanto_cloud.http_server.asgi import Gone, Receive, Rejected, Scope, Send
+from leanto_cloud.relay.exchange import MAX_BODY_BYTES, check
 from leanto_wire.ohttp import REQUEST_TYPE, RESPONSE_TYPE
 
 LIMIT_S = 360.0  # for an exchange as a whole
@@ -51,19 +52,19 @@ class Relay:
         except Gone:
             return
         except Rejected as error:
-            await self._fail(send, error.status, started)
+            await self._fail(send, error, started)
         except (httpx.TransportError, TimeoutError):
-            await self._fail(send, 502, started)
+            await self._fail(send, Rejected(502), started)
 
     async def close(self) -> None:
         """Close the connections to the target."""
         await self._transport.aclose()
 
     async def _carry(self, scope: Scope, receive: Receive, send: Send) -> None:
-        length = asgi.check(scope, REQUEST_TYPE)
+        length = check(scope, REQUEST_TYPE)
         headers = {"Host": self._target.netloc.decode(), "Content-Type": REQUEST_TYPE}
         headers |= {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
-        content = asgi.body(receive)
+        content = asgi.body(receive, MAX_BODY_BYTES)
         request = httpx.Request("POST", self._target, headers=headers, content=content, extensions={"timeout": TIMEOUTS})
         response = await self._transport.handle_async_request(request)
         try:
@@ -75,11 +76,11 @@ class Relay:
         finally:
             await response.aclose()
 
-    async def _fail(self, send: Send, status: int, started: bool) -> None:
+    async def _fail(self, send: Send, error: Rejected, started: bool) -> None:
         """Say so, or, in mid-answer, break the connection off: an end of its own would look whole."""
         if started:
             raise ConnectionAbortedError
-        await asgi.reject(send, status)
+        await asgi.reject(send, error)
 
 
 async def _pass_on(response: httpx.Response, send: Send) -> None:

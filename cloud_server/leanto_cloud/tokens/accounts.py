@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
 import threading
 from pathlib import Path
 
-from leanto_cloud.errors import ConfigurationError
+from leanto_cloud.database import open_database
 
 
 class Accounts:
@@ -16,12 +15,11 @@ class Accounts:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        try:
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("CREATE TABLE IF NOT EXISTS account (key_hash BLOB PRIMARY KEY, tokens_left INTEGER NOT NULL) STRICT")
-        except sqlite3.Error as error:
-            raise ConfigurationError(f"{path}: the accounts cannot be opened: {error}") from None
+        self._database = open_database(
+            path,
+            "the accounts",
+            "CREATE TABLE IF NOT EXISTS account (key_hash BLOB PRIMARY KEY, tokens_left INTEGER NOT NULL) STRICT",
+        )
 
     def open(self, tokens: int) -> str:
         """A new account's bearer key, which is not kept."""

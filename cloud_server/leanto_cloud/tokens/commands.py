@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
 
+from leanto_cloud import hardening
+from leanto_cloud.http_server import Answering
+from leanto_cloud.http_server.command import add_listening, serve
 from leanto_cloud.tokens.accounts import Accounts
 from leanto_cloud.tokens.issuer import Issuer
 from leanto_cloud.tokens.keys import KeyFile, read_keys, write_keys
@@ -26,13 +30,12 @@ def add(commands: Any) -> None:
     account = issuer.add_parser("account", help="open an account", description="Print a new account's key, which is not kept.")
     account.add_argument("--tokens", type=int, required=True, metavar="N", help="how many tokens it may have")
     account.set_defaults(run=_open_account)
-    serve = issuer.add_parser("serve", help="give tokens out", description="Sign tokens for accounts until SIGTERM or SIGINT.")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; it speaks plaintext (default: 127.0.0.1)")
-    serve.add_argument("--port", type=int, default=0, help="port; 0 takes a free one (default: 0)")
-    serve.set_defaults(run=_serve)
-    for parser in (rotate, keys, serve):
+    sign = issuer.add_parser("serve", help="give tokens out", description="Sign tokens for accounts until SIGTERM or SIGINT.")
+    add_listening(sign)
+    sign.set_defaults(run=_serve)
+    for parser in (rotate, keys, sign):
         parser.add_argument("--keys", type=Path, required=True, metavar="FILE", help="the private keys, mode 0600")
-    for parser in (account, serve):
+    for parser in (account, sign):
         parser.add_argument("--accounts", type=Path, required=True, metavar="FILE", help="the accounts (SQLite), made if missing")
 
 
@@ -55,10 +58,9 @@ def _open_account(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from leanto_cloud.transparency.commands import serve_until_stopped
-
+    hardening.settle()
     keys, accounts = read_keys(options.keys), Accounts(options.accounts)
     try:
-        return serve_until_stopped(options, Issuer(keys, accounts.charge, time.time).respond, keys.issuer)
+        return asyncio.run(serve(Answering(Issuer(keys, accounts.charge, time.time).respond), options, keys.issuer))
     finally:
         accounts.close()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -13,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from leanto_cloud.errors import ConfigurationError
+from leanto_cloud.whole_file import write_whole
 from leanto_wire.tokens.directory import MAX_KEYS, IssuerKey, write_directory
 from leanto_wire.tokens.privacy_pass import PublicKey
 
@@ -21,7 +20,7 @@ from leanto_wire.tokens.privacy_pass import PublicKey
 class SigningKey:
     """A private key and the time in which its tokens count."""
 
-    private: RSAPrivateKey
+    private: RSAPrivateKey = field(repr=False)
     known: IssuerKey
 
     @classmethod
@@ -61,7 +60,7 @@ def read_keys(path: Path) -> KeyFile:
         return KeyFile(str(document["issuer"]), tuple(map(_read_key, document["keys"])))
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; `leanto-cloud issuer rotate` makes one") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ConfigurationError(f"{path}: not a file of issuer keys") from None
 
 
@@ -76,11 +75,7 @@ def write_keys(path: Path, keys: KeyFile) -> None:
         for key in keys.keys
     ]
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".keys-", delete=False) as file:  # made with mode 0600
-            json.dump({"issuer": keys.issuer, "keys": entries}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, path)
+        write_whole(path, json.dumps({"issuer": keys.issuer, "keys": entries}).encode())
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None
 

@@ -35,18 +35,18 @@ class Redeemer:
             raise Refused(Refusal.TOKEN_MISSING)
         try:
             token = Token.parse(raw)
-            key = self._keys.get(token.key_id)
-            if key is None or not key.valid(self._now_s()):
-                raise TokenError("the token was signed by a key that does not count here and now")
-            token.verify(key.public, self._challenge)
+            token.verify(self._key_of(token).public, self._challenge)
         except TokenError:
             raise Refused(Refusal.TOKEN_INVALID) from None
         return token
 
     def spend(self, token: Token) -> None:
-        """Write it down. Raises Refused if it was spent before, or if that cannot be known."""
+        """Write it down. Raises Refused if it was spent before, or if that cannot be known, as when its key expired while it waited."""
         try:
+            self._key_of(token)
             new = self._spent.add(token.key_id, hashlib.sha256(token.nonce).digest()[:MARK_BYTES])
+        except TokenError:
+            raise Refused(Refusal.TOKEN_INVALID) from None
         except StoreFailed:
             raise Refused(Refusal.INTERNAL) from None
         if not new:
@@ -56,18 +56,24 @@ class Redeemer:
         """Close the store."""
         self._spent.close()
 
+    def _key_of(self, token: Token) -> IssuerKey:
+        key = self._keys.get(token.key_id)
+        if key is None or not key.valid(self._now_s()):
+            raise TokenError("the token was signed by a key that does not count here and now")
+        return key
+
 
 def open_redeemer(directory: Path, origin: str, store: Path) -> Redeemer:
     """A redeemer by an issuer's directory in a file, its store in a process of its own. Raises ConfigurationError."""
-    found = _read(directory)
-    now_s = time.time()
+    found = read_issuer(directory)
     file = SpentFile(store)
-    file.forget_others(key.public.key_id for key in found.keys if now_s < key.not_after)
+    file.know({key.public.key_id: key.not_after for key in found.keys}, time.time())
     file.close()
     return Redeemer(TokenChallenge(found.issuer, origin), found.keys, SpentProcess(store))
 
 
-def _read(path: Path) -> Directory:
+def read_issuer(path: Path) -> Directory:
+    """An issuer's directory in a file. Raises ConfigurationError."""
     try:
         return read_directory(path.read_bytes())
     except OSError as error:

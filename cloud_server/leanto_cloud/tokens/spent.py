@@ -11,14 +11,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from leanto_cloud.database import open_database
 from leanto_cloud.errors import CloudError, ConfigurationError
 
 KEY_BYTES, MARK_BYTES = 32, 16
 TIMEOUT_S = 5.0
+KEPT_S = 86_400  # much longer than a request waits in line, or than the clocks of two nodes differ
+_FOREVER = 1 << 62
 _FRESH, _SPENT, _FAILED = b"+", b"-", b"!"
 
 
@@ -43,21 +46,24 @@ class SpentFile:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        try:
-            self._database = sqlite3.connect(path, timeout=TIMEOUT_S / 2, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS spent (key_id BLOB, mark BLOB, PRIMARY KEY (key_id, mark)) STRICT, WITHOUT ROWID"
-            )
-        except sqlite3.Error as error:
-            raise ConfigurationError(f"{path}: the store of spent tokens cannot be opened: {error}") from None
+        self._database = open_database(
+            path,
+            "the store of spent tokens",
+            "CREATE TABLE IF NOT EXISTS spent (key_id BLOB, mark BLOB, PRIMARY KEY (key_id, mark)) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS key (key_id BLOB PRIMARY KEY, not_after INTEGER) STRICT, WITHOUT ROWID",
+            wait_s=TIMEOUT_S / 2,
+        )
 
-    def forget_others(self, key_ids: Iterable[bytes]) -> None:
-        """Drop what was spent under keys that no longer count: their tokens are refused without it. Raises ConfigurationError."""
-        named = tuple(key_ids)
+    def know(self, keys: Mapping[bytes, int], now_s: float) -> None:
+        """Write down until when each key's tokens count, and drop what was spent under keys that expired KEPT_S ago.
+
+        Other nodes may still take tokens of keys that this one does not name, and their clocks differ. Raises ConfigurationError.
+        """
+        latest = "INSERT INTO key VALUES (?, ?) ON CONFLICT DO UPDATE SET not_after = max(not_after, excluded.not_after)"
         try:
-            self._database.execute(f"DELETE FROM spent WHERE key_id NOT IN ({', '.join('?' * len(named))})", named)
+            self._database.executemany(latest, [(key_id, max(0, min(not_after, _FOREVER))) for key_id, not_after in keys.items()])
+            expired = "SELECT key_id FROM key WHERE not_after < ?"
+            self._database.execute(f"DELETE FROM spent WHERE key_id IN ({expired})", (int(now_s - KEPT_S),))
         except sqlite3.Error as error:
             raise ConfigurationError(f"the store of spent tokens cannot be written: {error}") from None
 

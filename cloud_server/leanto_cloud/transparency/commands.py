@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
+import asyncio
 import time
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from leanto_cloud import hardening, serve_options
 from leanto_cloud.errors import ConfigurationError
-from leanto_cloud.http_server import Respond, make_server
+from leanto_cloud.http_server import Answering
+from leanto_cloud.http_server.command import add_listening, serve
 from leanto_cloud.private_file import read_private
+from leanto_cloud.whole_file import write_whole
 from leanto_wire.log.note import Verifier
 
 
 def add(commands: Any) -> None:
     """Add the commands."""
-    about = "Measure what is installed here, append the statement to a log, and write the proof that `leanto-cloud serve` shows."
+    about = (
+        "Measure what is installed here and what the node will be told, append the statement to a log, and write the proof that"
+        " `leanto-cloud serve` shows. Give the same options to both."
+    )
     release = commands.add_parser("release", help="log what this node runs", description=about)
     release.add_argument("--log", type=Path, required=True, metavar="DIR", help="the log's folder, made if it is missing")
     release.add_argument("--origin", required=True, metavar="NAME", help="the log's name, such as example.com/leanto")
     release.add_argument("--key", type=Path, required=True, metavar="FILE", help="its Ed25519 key (PEM), made if it is missing")
     release.add_argument("--model-id", required=True, metavar="NAME@BUILD", help="the model that the node will serve")
-    release.add_argument("--configuration", type=Path, metavar="FILE", help="a file that belongs to the release")
     release.add_argument("--witness", action="append", default=[], metavar="URL", help="who shall cosign; may be given several times")
     release.add_argument("--out", type=Path, required=True, metavar="FILE", help="the proof to write")
+    serve_options.add_measured(release)
     release.set_defaults(run=_release)
     log = commands.add_parser("log", help="a release log").add_subparsers(required=True, metavar="COMMAND")
-    serve = log.add_parser(
-        "serve", help="serve a log's folder", description="Serve checkpoint and tiles over HTTP until SIGTERM or SIGINT."
-    )
-    serve.add_argument("folder", type=Path, metavar="DIR", help="the log's folder")
-    serve.set_defaults(run=_serve_log)
+    show = log.add_parser("serve", help="serve a log's folder", description="Serve checkpoint and tiles over HTTP until SIGTERM or SIGINT.")
+    show.add_argument("folder", type=Path, metavar="DIR", help="the log's folder")
+    show.set_defaults(run=_serve_log)
     witness = commands.add_parser("witness", help="a witness of logs").add_subparsers(required=True, metavar="COMMAND")
     watch = witness.add_parser("serve", help="cosign logs that only grow", description="Answer add-checkpoint until SIGTERM or SIGINT.")
     watch.add_argument("--name", required=True, help="the witness's name, such as witness.example")
@@ -44,9 +46,8 @@ def add(commands: Any) -> None:
     watch.add_argument("--memory", type=Path, required=True, metavar="FILE", help="what it has seen (SQLite), made if it is missing")
     watch.add_argument("--log", action="append", required=True, metavar="KEY", help="a log's key, name+id+base64; may be repeated")
     watch.set_defaults(run=_serve_witness)
-    for parser in (serve, watch):
-        parser.add_argument("--host", default="127.0.0.1", help="address to listen on; it speaks plaintext (default: 127.0.0.1)")
-        parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one (default: 0)")
+    for parser in (show, watch):
+        add_listening(parser)
 
 
 def _release(options: argparse.Namespace) -> int:
@@ -55,13 +56,13 @@ def _release(options: argparse.Namespace) -> int:
     from leanto_cloud.transparency.store import LogStore
 
     try:
-        measured = statement(options.model_id, options.configuration)
+        measured = statement(options.model_id, serve_options.configuration(options))
     except OSError as error:
-        raise ConfigurationError(f"{options.configuration}: cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"{error.filename}: cannot be read: {error.strerror}") from None
     log = LogStore(options.log, options.origin, read_key(options.key))
     proof = publish(measured, log, options.witness)
     try:
-        options.out.write_bytes(proof.SerializeToString())
+        write_whole(options.out, proof.SerializeToString(), mode=0o644)
     except OSError as error:
         raise ConfigurationError(f"{options.out}: cannot be written: {error.strerror}") from None
     print(f"entry {proof.index} of {log.verifier}")
@@ -73,7 +74,7 @@ def _serve_log(options: argparse.Namespace) -> int:
 
     if not options.folder.is_dir():
         raise ConfigurationError(f"{options.folder}: no log is there; `leanto-cloud release` makes one")
-    return serve_until_stopped(options, LogServing(options.folder).respond, str(options.folder))
+    return asyncio.run(serve(Answering(LogServing(options.folder).respond), options, str(options.folder)))
 
 
 def _serve_witness(options: argparse.Namespace) -> int:
@@ -83,26 +84,12 @@ def _serve_witness(options: argparse.Namespace) -> int:
         logs = [Verifier.parse(text) for text in options.log]
     except ValueError as error:
         raise ConfigurationError(f"--log: {error}") from None
+    hardening.settle()
     witness = Witness(options.name, read_key(options.key), logs, options.memory, time.time)
     try:
-        return serve_until_stopped(options, witness.respond, str(witness.verifier))
+        return asyncio.run(serve(Answering(witness.respond), options, str(witness.verifier)))
     finally:
         witness.close()
-
-
-def serve_until_stopped(options: argparse.Namespace, respond: Respond, what: str) -> int:
-    """Serve at --host and --port until SIGTERM or SIGINT, and say where. Raises ConfigurationError."""
-    try:
-        server: ThreadingHTTPServer = make_server(options.host, options.port, respond)
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
-    host, port = server.server_address[:2]
-    print(f"http://{host!s}:{port} {what}", flush=True)
-    with server:
-        server.serve_forever(poll_interval=0.1)
-    return 0
 
 
 def read_key(path: Path) -> Ed25519PrivateKey:

@@ -6,8 +6,6 @@ Tiles are written whole and first, the checkpoint last: until it stands, the log
 from __future__ import annotations
 
 import fcntl
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from leanto_cloud.errors import ConfigurationError
+from leanto_cloud.whole_file import write_whole
 from leanto_wire.errors import LogError
 from leanto_wire.log.checkpoint import Checkpoint, parse_checkpoint
 from leanto_wire.log.merkle import EMPTY_ROOT, HASH_BYTES, Subtree, leaf_hash, node_hash, root_hash
@@ -122,16 +121,6 @@ def _write(path: Path, content: bytes) -> None:
     """Whole or not at all, and on the disk before it returns. Raises ConfigurationError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(file.name, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(path, content, mode=0o644)  # everybody may read a log
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from leanto_cloud.errors import ConfigurationError
+from leanto_cloud.database import open_database
 from leanto_cloud.http_server import Answer, Request
 from leanto_wire.errors import LogError
 from leanto_wire.log.checkpoint import Checkpoint, parse_checkpoint
@@ -34,13 +33,8 @@ class Witness:
         self._now_s = now_s
         self._lock = threading.Lock()
         self.verifier = Verifier(name, COSIGNATURE, key.public_key().public_bytes_raw())
-        try:
-            self._memory = sqlite3.connect(memory, isolation_level=None, check_same_thread=False)
-            self._memory.execute("PRAGMA journal_mode = WAL")
-            self._memory.execute("PRAGMA synchronous = FULL")
-            self._memory.execute("CREATE TABLE IF NOT EXISTS seen (origin TEXT PRIMARY KEY, size INTEGER, root BLOB) STRICT")
-        except sqlite3.Error as error:
-            raise ConfigurationError(f"{memory}: the witness's memory cannot be opened: {error}") from None
+        table = "CREATE TABLE IF NOT EXISTS seen (origin TEXT PRIMARY KEY, size INTEGER, root BLOB) STRICT"
+        self._memory = open_database(memory, "the witness's memory", table)
 
     def respond(self, request: Request) -> Answer:
         """POST /add-checkpoint: 200 with the cosignature, 400, 403, 404, 409 with the size it has, or 422."""

@@ -6,13 +6,13 @@ be raised at any time. Pure functions over a small state of plain numbers; knows
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 SHIFT = 2.0  # the risk, in multiples of alpha, that the bet is sharpest at
 FIRST_STAKE = 0.9  # of the money is bet from the start, the rest bit by bit, for a shift that comes late
+MOST_AUDITED, MOST_STAKED = 2**53, 1e300
 PATIENCE = 200.0  # audited answers after which half of the rest is bet
 
 
@@ -32,9 +32,9 @@ class Audit:
         """Raise ValueError for a state that cannot have come about."""
         if not (0 < self.alpha < 1 and 0 < self.delta < 1):
             raise ValueError(f"alpha {self.alpha} and delta {self.delta}: must lie between 0 and 1")
-        if type(self.audited) is not int or type(self.worse) is not int or not 0 <= self.worse <= self.audited:
+        if type(self.audited) is not int or type(self.worse) is not int or not 0 <= self.worse <= self.audited <= MOST_AUDITED:
             raise ValueError(f"{self.worse!r} worse of {self.audited!r} audited: expected whole numbers, the first not above the second")
-        if not (math.isfinite(self.staked) and self.staked >= 0) or type(self.alarmed) is not bool:
+        if not 0 <= self.staked <= MOST_STAKED or type(self.alarmed) is not bool:
             raise ValueError(f"staked {self.staked!r}, alarmed {self.alarmed!r}: expected a finite amount from 0, and true or false")
 
     @property
@@ -60,7 +60,7 @@ def observe(state: Audit, worse: bool) -> Audit:
     bet = (shifted - state.alpha) / (state.alpha * (1 - state.alpha))
     kept_back = _held_back(state.audited + 1)
     release = _held_back(state.audited) - kept_back
-    staked = min((state.staked + release) * (1 + bet * (worse - state.alpha)), 1e300)
+    staked = min((state.staked + release) * (1 + bet * (worse - state.alpha)), MOST_STAKED)
     alarmed = state.alarmed or staked + kept_back >= 1 / state.delta
     return replace(state, audited=state.audited + 1, worse=state.worse + worse, staked=staked, alarmed=alarmed)
 

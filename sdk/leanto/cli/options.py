@@ -71,38 +71,23 @@ def open_client(options: argparse.Namespace) -> Client:
 
 
 def read_policy(options: argparse.Namespace) -> Policy:
-    """The policy, with the cloud target of the command line in it."""
+    """The policy, with the address and the root of the command line in its cloud target: prices, model, relay and all else stay."""
     policy = policy_of(options.policy, options.policy_key, os.environ, from_arguments(options.set)).current()
     cloud, root = getattr(options, "cloud", None), getattr(options, "development_root", None)
     if cloud is None:
         if root is not None:
             raise TargetError("--development-root belongs to a node: give --cloud HOST:PORT too")
         return policy
-    if policy.cloud is not None and policy.cloud.evidence is not None:
-        if root is not None:
-            raise TargetError(
-                f"--development-root: {policy.origin} asks for evidence of the node's hardware, which no development root replaces"
-            )
-        return replace(policy, cloud=replace(policy.cloud, address=_address(cloud)))
-    try:
-        shape = policy.cloud or CloudTarget()  # another node, but no weaker padding
-        target = CloudTarget(
-            address(cloud),
-            public_key(root) if root else None,
-            padding=shape.padding,
-            cadence_ms=shape.cadence_ms,
-            cadence_frames=shape.cadence_frames,
+    target = policy.cloud or CloudTarget()
+    if target.evidence is not None and root is not None:
+        raise TargetError(
+            f"--development-root: {policy.origin} asks for evidence of the node's hardware, which no development root replaces"
         )
+    try:
+        node = replace(target, address=address(cloud), development_root=public_key(root) if root else target.development_root)
     except ValueError as error:
         raise TargetError(f"--cloud/--development-root: {error}") from None
-    return replace(policy, cloud=target)
-
-
-def _address(cloud: str) -> str:
-    try:
-        return str(address(cloud))
-    except ValueError as error:
-        raise TargetError(f"--cloud: {error}") from None
+    return replace(policy, cloud=node)
 
 
 def request_arguments(options: argparse.Namespace) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from leanto.clock import Clock
 from leanto.errors import PolicyError
 from leanto.policy import load_policy
 from leanto.policy.claims import read_claim
+from leanto.policy.conflicts import conflicts
 from leanto.policy.logged import read_log
 from leanto.policy.overrides import from_arguments, from_environment
-from leanto.policy.reader import default_text, origins
+from leanto.policy.reader import END, default_text, ends, line_of, origins
 from leanto.policy.replay import replay
 from leanto.policy.source import sign_policy
 
@@ -77,10 +78,18 @@ def run_show(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """The hash of a file that is fine; anything else is an error with its line."""
+    """The hash of a file that is fine, and what to think of; anything else is an error with its line."""
     policy = load_policy(options.file, key=options.policy_key)
     signed = " and signed by that key" if options.policy_key else ""
     print(f"{options.file}: fine{signed}; {len(policy.rules)} rules; hash {policy.hash}")
+    source = Path(options.file).read_text(encoding="utf-8")
+    for found in conflicts(policy):
+        names = " and ".join(repr(policy.rules[i].name) for i in (found.first, found.second))
+        values = ", ".join(f"{name} = {'unknown' if value is None else json.dumps(value)}" for name, value in found.example.items())
+        line = line_of(source, ("rules", "allow"), found.second) or 1
+        print(f"leanto: {options.file}:{line}: the rules {names} leave nothing that could answer, as with {values}", file=sys.stderr)
+    if not options.policy_key and not ends(source):
+        print(f"leanto: {options.file}: has no last line [{END}]: an edit of it closes the cloud to running clients", file=sys.stderr)
     return 0
 
 

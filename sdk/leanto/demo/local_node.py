@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from leanto.errors import CloudUnavailable, MissingExtra
+from leanto.errors import CloudUnavailable, MissingExtra, TargetError
 from leanto.remote import RemoteTarget
+from leanto.remote.target import dial_target
 
 START_S = 30.0
 STOP_S = 5.0
@@ -80,9 +81,22 @@ class LocalNode:
             if time.monotonic() > until:
                 raise CloudUnavailable(f"the local node was not ready within {START_S:.0f} s: {_last_line(log)}")
             time.sleep(0.02)
-        described = json.loads(ready.read_text())
-        self.model_id = described["model_id"]
-        return RemoteTarget(described["address"], described["development_root"])
+        target, self.model_id = read_ready(ready)
+        return target
+
+
+def read_ready(path: Path) -> tuple[RemoteTarget, str]:
+    """Where the development node that wrote this ready file is, and its model's name. Raises CloudUnavailable for a file that is none."""
+    try:
+        described = json.loads(path.read_bytes())
+        address, root, model_id = (described[name] for name in ("address", "development_root", "model_id"))
+        if all(isinstance(value, str) for value in (address, root, model_id)):
+            target = RemoteTarget(address, root)
+            dial_target(target)
+            return target, model_id
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, TargetError):
+        pass
+    raise CloudUnavailable(f"{path}: the local node does not say where it is; start it again")
 
 
 def _last_line(log: Path) -> str:

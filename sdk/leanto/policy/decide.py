@@ -5,31 +5,31 @@ Pure and total: it reads no clock, file or device, never raises, and never sees 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 from leanto.certificates.agreement import DISAGREEMENT, EVENTS
 from leanto.decision import Facts, Promise, Spent, Target, Value
 from leanto.local.degeneration import Breakdown
 from leanto.policy.budgets import budget
-from leanto.policy.rules import Rule, context
+from leanto.policy.condition import context, evaluate
+from leanto.policy.rules import Rule
 from leanto.policy.schema import SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, lean, take_away
-from leanto.signals import Snapshot
+from leanto.signals import Link, Snapshot
 
 
 def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Verdict:
     """Stages 1 to 3, before a token is spent: hard constraints and the rules that are, then preferences and budgets, then the prompt."""
-    verdict = _constraints(policy, facts, snapshot, Verdict())
-    held = _held(policy.rules, facts, snapshot, spent)
-    for rule, holds in held:
-        if rule.allow:
-            verdict = _allow_only(verdict, rule, holds)
+    allows = (LOCAL,) if facts.privacy == SECRET else policy.privacy.classes.get(facts.privacy, (LOCAL,))
+    request = (facts.privacy, facts.task, facts.prompt_tokens)
+    verdict = _constraints(policy.closed, allows, *request, facts.edge_tasks, facts.context_length, facts.cloud_configured, snapshot.link)
+    values = _values(policy, facts, snapshot, spent) if policy.rules else None
+    verdict = _ruled(policy, verdict, policy.allowing, values)
     verdict = replace(verdict, constrained=verdict.allowed)
-    for rule, holds in held:
-        if rule.prefer:
-            found, away = _rule(rule, holds, f"prefer {rule.prefer}"), CLOUD if rule.prefer == LOCAL else LOCAL
-            verdict = _lean(policy, verdict, found, away=away)
+    verdict = _ruled(policy, verdict, policy.preferring, values)
     return _prompt(policy, facts, budget(policy, facts, snapshot, spent, verdict))
 
 
@@ -157,71 +157,97 @@ def after_fault(policy: Policy, verdict: Verdict, label: str, reason: str, *, ag
     return fallen.record("offline", "cloud", label, policy.offline.mode, "veto", reason, "an answer")
 
 
-def _constraints(policy: Policy, facts: Facts, snapshot: Snapshot, verdict: Verdict) -> Verdict:
+@lru_cache(maxsize=4096)
+def _constraints(
+    closed: str,
+    allows: tuple[Target, ...],
+    privacy: str,
+    task: str,
+    prompt_tokens: int,
+    edge_tasks: tuple[str, ...],
+    context_length: int,
+    cloud_configured: bool,
+    link: Link,
+) -> Verdict:
+    """What the hard constraints leave. Of all that they look at only the length of the prompt varies, so most requests find it made."""
+
     def hard(name: str, value: Value, threshold: Value, fails: bool | None, label: str, reason: str, flip: str) -> Finding:
         return Finding("constraints", name, value, threshold, fails, label, reason, flip)
 
-    allows = (LOCAL,) if facts.privacy == SECRET else policy.privacy.classes.get(facts.privacy, (LOCAL,))
-    listed, tasks, length = ", ".join(allows), ", ".join(facts.edge_tasks), facts.context_length
-    closed, reason = CLOUD not in allows, "where this class may be answered"
-    flip = "a class that allows the cloud" if closed else "a class that does not"
-    verdict = take_away(verdict, CLOUD, hard("privacy", facts.privacy, listed, closed, "private", reason, flip))
+    verdict, listed, tasks = Verdict(), ", ".join(allows), ", ".join(edge_tasks)
+    private, reason = CLOUD not in allows, "where this class may be answered"
+    flip = "a class that allows the cloud" if private else "a class that does not"
+    verdict = take_away(verdict, CLOUD, hard("privacy", privacy, listed, private, "private", reason, flip))
     if LOCAL not in allows:
         flip = "a class that allows the edge"
-        verdict = take_away(verdict, LOCAL, hard("privacy_local", facts.privacy, listed, True, "cloud-only", "not on this device", flip))
-    missing, reason = not facts.cloud_configured, "a cloud target must be configured"
+        verdict = take_away(verdict, LOCAL, hard("privacy_local", privacy, listed, True, "cloud-only", "not on this device", flip))
+    if closed:
+        reason = "nothing leaves this device until the policy file can be taken"
+        verdict = take_away(verdict, CLOUD, hard("policy_file", closed, None, True, "policy-closed", reason, "a whole policy"))
+    missing, reason = not cloud_configured, "a cloud target must be configured"
     verdict = take_away(verdict, CLOUD, hard("cloud_target", not missing, True, missing, "no-cloud", reason, str(missing).lower()))
-    down = None if snapshot.link == "unknown" else snapshot.link == "down"
+    down = None if link == "unknown" else link == "down"
     unreachable = CLOUD in verdict.allowed and down is True
-    found = hard("link", snapshot.link, "up", down, "offline", "the cloud needs a link", "" if down is None else "up" if down else "down")
+    found = hard("link", link, "up", down, "offline", "the cloud needs a link", "" if down is None else "up" if down else "down")
     verdict = replace(take_away(verdict, CLOUD, found), offline=unreachable)
-    unable = facts.task not in facts.edge_tasks
+    unable = task not in edge_tasks
     flip = "a task that it knows" if unable else "another task"
-    verdict = take_away(verdict, LOCAL, hard("edge_task", facts.task, tasks, unable, "edge-cannot", "what the edge model can do", flip))
-    too_long, flip = facts.prompt_tokens >= length, above(facts.prompt_tokens, length - 1)
-    return take_away(verdict, LOCAL, hard("prompt_tokens", facts.prompt_tokens, length, too_long, "too-long", "the edge's context", flip))
+    verdict = take_away(verdict, LOCAL, hard("edge_task", task, tasks, unable, "edge-cannot", "what the edge model can do", flip))
+    too_long, flip = prompt_tokens >= context_length, above(prompt_tokens, context_length - 1)
+    found = hard("prompt_tokens", prompt_tokens, context_length, too_long, "too-long", "the edge's context", flip)
+    return take_away(verdict, LOCAL, found)
 
 
-def _held(rules: tuple[Rule, ...], facts: Facts, snapshot: Snapshot, spent: Spent) -> list[tuple[Rule, bool | None]]:
-    """Every rule with the value of its condition."""
+def _values(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Any:
+    """What the conditions of the policy's rules compare, ready for all of them."""
+    values: dict[str, Value] = {
+        "task": facts.task,
+        "privacy": facts.privacy,
+        "prompt_tokens": facts.prompt_tokens,
+        "context_length": facts.context_length,
+        "edge_fit": facts.edge_fit,
+        "battery_percent": snapshot.battery_percent,
+        "plugged": snapshot.plugged,
+        "cpu_load": snapshot.cpu_load,
+        "memory_available_bytes": snapshot.memory_available_bytes,
+        "temperature_c": snapshot.temperature_c,
+        "link": snapshot.link,
+        "battery_power_w": snapshot.battery_power_w,
+        "memory_pressure": snapshot.memory_pressure,
+        "throttled": snapshot.throttled,
+        "metered": snapshot.metered,
+        "rtt_ms": snapshot.rtt_ms,
+        "bytes_sent": spent.bytes_sent,
+    }
+    return context({name: values[name] for name in policy.variables})
+
+
+def _ruled(policy: Policy, verdict: Verdict, rules: Sequence[Rule], values: Any) -> Verdict:
+    """Behind those rules, in their order."""
     if not rules:
-        return []
-    values = context(
-        {
-            "task": facts.task,
-            "privacy": facts.privacy,
-            "prompt_tokens": facts.prompt_tokens,
-            "context_length": facts.context_length,
-            "edge_fit": facts.edge_fit,
-            "battery_percent": snapshot.battery_percent,
-            "plugged": snapshot.plugged,
-            "cpu_load": snapshot.cpu_load,
-            "memory_available_bytes": snapshot.memory_available_bytes,
-            "temperature_c": snapshot.temperature_c,
-            "link": snapshot.link,
-            "battery_power_w": snapshot.battery_power_w,
-            "memory_pressure": snapshot.memory_pressure,
-            "throttled": snapshot.throttled,
-            "metered": snapshot.metered,
-            "rtt_ms": snapshot.rtt_ms,
-            "bytes_sent": spent.bytes_sent,
-        }
-    )
-    return [(rule, rule.holds(values)) for rule in rules]
+        return verdict
+    allowed, checks, labels = verdict.allowed, list(verdict.checks), list(verdict.labels)
+    for rule in rules:
+        after = _ruled_once(rule, evaluate(rule.program, values), allowed, verdict.offline, policy.offline.mode)
+        allowed = after.allowed
+        checks += after.checks
+        labels += after.labels
+    return Verdict(allowed, verdict.constrained, tuple(checks), tuple(dict.fromkeys(labels)), verdict.offline)
 
 
-def _rule(rule: Rule, holds: bool | None, reason: str) -> Finding:
-    fails = rule.unknown == "apply" if holds is None else holds
-    turned = "a value" if holds is None else str(not holds).lower()
-    return Finding("rules", rule.name, holds, rule.condition, fails, f"rule:{rule.name}", reason, turned)
-
-
-def _allow_only(verdict: Verdict, rule: Rule, holds: bool | None) -> Verdict:
-    found = _rule(rule, holds, f"allow {', '.join(rule.allow)}")
+@lru_cache(maxsize=4096)
+def _ruled_once(rule: Rule, holds: bool | None, allowed: tuple[Target, ...], offline: bool, mode: str) -> Verdict:
+    """What one rule leaves of `allowed`, with its checks and its label. There are few such cases, and each request meets the same ones."""
+    verdict = Verdict(allowed, offline=offline)
+    reason = f"allow {', '.join(rule.allow)}" if rule.allow else f"prefer {rule.prefer}"
+    flip = "a value" if holds is None else str(not holds).lower()
+    found = Finding("rules", rule.name, holds, rule.condition, rule.applies(holds), f"rule:{rule.name}", reason, flip)
+    if rule.prefer:
+        return lean(verdict, found, mode, away=CLOUD if rule.prefer == LOCAL else LOCAL)
     barred: list[Target] = [target for target in TARGETS if target not in rule.allow]
     for target in barred:
         verdict = take_away(verdict, target, found)
-    return verdict if barred else verdict.record("rules", rule.name, holds, rule.condition, "pass", found.reason)
+    return verdict if barred else verdict.record("rules", rule.name, holds, rule.condition, "pass", reason)
 
 
 def _prompt(policy: Policy, facts: Facts, verdict: Verdict) -> Verdict:

@@ -57,5 +57,5 @@ def _value(text: str) -> Any:
     """As TOML, or, where it is none, as a text: words need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or more digits or brackets than Python takes
         return text

@@ -19,7 +19,7 @@ from leanto.decision import Target
 from leanto.errors import PolicyError
 from leanto.policy.evidence import TYPES, HardwareEvidence, NvidiaEvidence
 from leanto.policy.overrides import Override, apply
-from leanto.policy.rules import Rule, RuleFault, read_rule
+from leanto.policy.rules import MAX_NAME_CHARS, Rule, RuleFault, read_rule
 from leanto.policy.schema import (
     ARTIFACT,
     DEFAULT_CLASSES,
@@ -40,8 +40,10 @@ from leanto.policy.schema import (
 )
 from leanto.policy.verdict import TARGETS
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 16
+MAX_DOTS = 200  # in a line: the time that tomllib takes for a name grows with their square
 MAX_RULES = 32
+END = "end"
 _INNER: Mapping[str, tuple[type[Any], tuple[str, ...]]] = {
     "log": (ReleaseLogTarget, ("key", "store")),
     "tokens": (TokensTarget, ("issuer", "origin", "store")),
@@ -62,15 +64,22 @@ def default_text() -> str:
 
 def parse_policy(source: str, *, origin: str = "policy", overrides: Sequence[Override] = ()) -> Policy:
     """The policy written in `source`, with some values from elsewhere. Raises PolicyError with the line where one is known."""
+    dotted = next((i for i, line in enumerate(source.split("\n"), 1) if line.count(".") > MAX_DOTS and not line.startswith("#")), None)
+    if dotted is not None:
+        raise PolicyError(f"has more than {MAX_DOTS} dots in one line; no name or value needs so many", file=origin, line=dotted)
     try:
         document = tomllib.loads(source)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        found = re.search(r"\(at line (\d+), column \d+\)", str(error))
-        line = int(found[1]) if found else len(source.splitlines()) if "at end of document" in str(error) else None
-        message = re.sub(r"\s*\(at .*\)$", "", str(error)) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+    except (ValueError, RecursionError) as error:
+        message, line = _toml_fault(source, error)
         raise PolicyError(f"not TOML: {message}", file=origin, line=line) from None
     apply(document, overrides)
     return _Reader(source, origin, {override.path: override.origin for override in overrides}).policy(document)
+
+
+def ends(source: str) -> bool:
+    """Whether the last line says that the policy ends there: what was cut off before it does not."""
+    written = (line.partition("#")[0].strip() for line in reversed(source.split("\n")))
+    return next((line for line in written if line), "") == f"[{END}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,9 @@ class _Reader:
     overridden: Mapping[tuple[str, ...], str]
 
     def policy(self, document: dict[str, Any]) -> Policy:
-        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline", "audit", "rules"))
+        self.only(document, (), ("version", "targets", "privacy", "budgets", "quality", "handoff", "offline", "audit", "rules", END))
+        if document.get(END, {}) != {} or (END in document and not ends(self.source)):
+            raise self.error((END,), f"[{END}] says that the policy is whole: make it the last line, with nothing in it")
         if type(document.get("version")) is not int or document["version"] != VERSION:
             raise self.error(("version",), f"expected version = {VERSION} at the top, the only one this release reads")
         targets = self.table(document, (), "targets")
@@ -152,6 +163,8 @@ class _Reader:
     def privacy(self, table: dict[str, Any]) -> Privacy:
         self.only(table, ("privacy",), ("default", "classes"))
         written = self.table(table, ("privacy",), "classes")
+        if long := next((name for name in written if len(name) > MAX_NAME_CHARS), None):
+            raise self.error(("privacy", "classes", long), f"the name of a class has at most {MAX_NAME_CHARS} characters")
         classes = {**DEFAULT_CLASSES, **{name: self.targets(name, value) for name, value in written.items()}}
         if classes[SECRET] != ("local",):
             raise self.error(("privacy", "classes", SECRET), 'the class secret is ["local"] and cannot be widened')
@@ -182,7 +195,9 @@ class _Reader:
         if not isinstance(written, list) or not all(isinstance(entry, dict) for entry in written):
             raise self.error(("rules",), "rules: expected tables, each written [[rules]]")
         if len(written) > MAX_RULES:
-            raise self.error(("rules",), f"there are {len(written)} rules; at most {MAX_RULES} are decided in time")
+            raise self.error(
+                ("rules",), f"there are {len(written)} rules; at most {MAX_RULES} are taken, for each costs every decision time"
+            )
         rules: list[Rule] = []
         for entry in written:
             try:
@@ -223,7 +238,7 @@ class _Reader:
         elsewhere = next((origin for name, origin in self.overridden.items() if name[: len(path)] == path), None)
         if elsewhere is not None:
             return PolicyError(message, file=elsewhere)
-        return PolicyError(message, file=self.origin, line=_line(self.source, path, entry))
+        return PolicyError(message, file=self.origin, line=line_of(self.source, path, entry) or 1)
 
 
 def origins(source: str, policy: Policy, overrides: Sequence[Override] = ()) -> dict[str, tuple[Any, str]]:
@@ -236,7 +251,7 @@ def origins(source: str, policy: Policy, overrides: Sequence[Override] = ()) -> 
             for name, part in value.items():
                 walk((*path, name), part)
             return
-        line = _line(source, path, exact=True)
+        line = line_of(source, path, exact=True)
         written = "default" if line is None or policy.origin == "default" else f"{policy.origin}:{line}"
         found[".".join(path)] = (value, overridden.get(path, written))
 
@@ -244,25 +259,27 @@ def origins(source: str, policy: Policy, overrides: Sequence[Override] = ()) -> 
     return found
 
 
-def _line(source: str, path: tuple[str, ...], entry: int = 0, *, exact: bool = False) -> int | None:
-    """The line (from 1) where the name `path` is written, or that of the nearest table around it: of the tables written [[so]] the one
-    with the number `entry`. For messages only.
+def line_of(source: str, path: tuple[str, ...], entry: int = 0, *, exact: bool = False) -> int | None:
+    """The line (from 1) where the name `path`, or a table in it, is first written, or that of the nearest table around it: of the tables
+    written [[so]] the one with the number `entry`. For messages only.
     """
     best: tuple[int, int] | None = None
     entries = -1
     table: tuple[str, ...] = ()
-    for number_, line in enumerate(source.splitlines(), start=1):
-        if header := re.match(r"\s*\[+\s*([^\[\]]+?)\s*\]", line):
+    for number_, line in enumerate(source.split("\n"), start=1):
+        name, equals, _ = line.partition("=")
+        if header := re.match(r"\[\[?([^\[\]]+)\]", line.strip()):
             table = here = _dotted(header[1])
             entries += line.lstrip().startswith("[[") and here == path[: len(here)]
-        elif key := re.match(r"\s*([\w\"'.\s-]+?)\s*=", line):
-            here = (*table, *_dotted(key[1]))
+        elif equals and re.fullmatch(r"[\w\"'.\s-]+", name):
+            here = (*table, *_dotted(name))
         else:
             continue
         if entries > entry:
             break
-        if entries in (-1, entry) and here and here == path[: len(here)] and (best is None or len(here) > best[0]):
-            best = (len(here), number_)
+        known = here[: len(path)]
+        if entries in (-1, entry) and known == path[: len(known)] and (best is None or len(known) > best[0]):
+            best = (len(known), number_)
     return best[1] if best and (not exact or best[0] == len(path)) else None
 
 
@@ -270,6 +287,20 @@ def _dotted(name: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in name.split("."))
 
 
+def _toml_fault(source: str, error: ValueError | RecursionError) -> tuple[str, int]:
+    """What is wrong with the text, and in which line of it (from 1)."""
+    lines = source.split("\n")
+    if isinstance(error, RecursionError):
+        return "nested too deeply", 1 + max(range(len(lines)), key=lambda i: lines[i].count("[") + lines[i].count("{"))
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        return "a number has too many digits", 1 + max(range(len(lines)), key=lambda i: sum(map(str.isdigit, lines[i])))
+    found = re.search(r"\(at line (\d+), column \d+\)", str(error))
+    return re.sub(r"\s*\(at .*\)$", "", str(error)), int(found[1]) if found else len(lines)
+
+
 def _short(value: Any) -> str:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # more digits than Python writes
+        return "a huge number"
     return shown if len(shown) <= 60 else shown[:57] + "…"

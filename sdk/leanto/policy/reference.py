@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import Field, fields
 from typing import Any
 
+from leanto.policy.condition import FUNCTIONS, VARIABLES
 from leanto.policy.evidence import TYPES, NvidiaEvidence
 from leanto.policy.figures import Figures
-from leanto.policy.rules import FUNCTIONS, VARIABLES
 from leanto.policy.schema import (
     Audit,
     Budgets,

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from leanto.decision import Target
+from leanto.policy.condition import variables
 from leanto.policy.evidence import HardwareEvidence
 from leanto.policy.fields import address, choice, flag, integer, integers, number, option, public_key, text, texts, word_or
 from leanto.policy.rules import Rule
@@ -203,7 +204,10 @@ class Audit:
 
 @dataclass(frozen=True)
 class Policy:
-    """What may be answered where, and when to lean. `origin` is the file it came from; `hash` depends on the meaning alone."""
+    """What may be answered where, and when to lean. `origin` is the file it came from; `hash` depends on the meaning alone.
+
+    `closed` says why nothing may leave the device at this moment, whatever else is written: see `source.py`.
+    """
 
     cloud: CloudTarget | None = None
     privacy: Privacy = field(default_factory=Privacy)
@@ -214,6 +218,22 @@ class Policy:
     audit: Audit = field(default_factory=Audit)
     rules: tuple[Rule, ...] = ()
     origin: str = "default"
+    closed: str = ""
+
+    @cached_property
+    def allowing(self) -> tuple[Rule, ...]:
+        """The rules that are constraints."""
+        return tuple(rule for rule in self.rules if rule.allow)
+
+    @cached_property
+    def preferring(self) -> tuple[Rule, ...]:
+        """Those that are wishes."""
+        return tuple(rule for rule in self.rules if rule.prefer)
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """Those that the conditions of its rules name."""
+        return tuple(sorted({name for rule in self.rules for name in variables(rule.condition)}))
 
     @property
     def remembers(self) -> bool:
@@ -227,7 +247,7 @@ class Policy:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values of everything but where it came from."""
+        """Plain JSON values of everything but where it came from and whether it is closed."""
         plain = {name: asdict(part) for name in ("budgets", "quality", "handoff", "offline", "audit") if (part := getattr(self, name))}
         classes = {name: list(targets) for name, targets in self.privacy.classes.items()}
         cloud = asdict(self.cloud) if self.cloud else None

@@ -54,7 +54,7 @@ class TokenFile:
             self._database.execute("PRAGMA secure_delete = ON")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute("CREATE TABLE IF NOT EXISTS token (challenge BLOB, token BLOB, not_after INTEGER) STRICT")
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # UnicodeDecodeError: SQLite's own words on a broken file
             raise TargetError(f"{path}: the tokens cannot be kept here: {error}") from None
 
     def put(self, challenge: bytes, kept: Kept) -> None:
@@ -64,9 +64,10 @@ class TokenFile:
     def take(self, challenge: bytes, now_s: float) -> tuple[Kept | None, int]:
         """Any token that still counts, of which no byte is left in the file now, and how many are left. Raises CloudUnavailable."""
         self._run("DELETE FROM token WHERE not_after <= ?", (int(now_s),))
-        chosen = "SELECT rowid FROM token WHERE challenge = ? ORDER BY random() LIMIT 1"  # not in the order in which they were issued
+        sound = "challenge = ? AND typeof(token) = 'blob' AND typeof(not_after) = 'integer'"  # whoever made the table
+        chosen = f"SELECT rowid FROM token WHERE {sound} ORDER BY random() LIMIT 1"  # not in the order in which they were issued
         rows = self._run(f"DELETE FROM token WHERE rowid = ({chosen}) RETURNING token, not_after", (challenge,))
-        left = self._run("SELECT count(*) FROM token WHERE challenge = ?", (challenge,))
+        left = self._run(f"SELECT count(*) FROM token WHERE {sound}", (challenge,))
         return (Kept(*rows[0]) if rows else None), left[0][0]
 
     def close(self) -> None:
@@ -77,7 +78,7 @@ class TokenFile:
         try:
             with self._lock:
                 return self._database.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise CloudUnavailable(f"{self._path}: the tokens kept here cannot be used: {error}") from None
 
 

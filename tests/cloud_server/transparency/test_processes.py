@@ -7,7 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,12 +38,12 @@ def running(*arguments: str) -> Iterator[tuple[str, str]]:
             process.kill()
 
 
-def released(folder: Path, *witnesses: str, model_id: str = MODEL_ID) -> str:
+def released(folder: Path, *witnesses: str, model_id: str = MODEL_ID, told: Sequence[str] = ()) -> str:
     """Make a release; the log's key, as the command says it."""
     options = ["--log", str(folder / "log"), "--origin", ORIGIN, "--key", str(folder / "log.pem"), "--model-id", model_id]
     code = "import sys; from leanto_cloud.cli import main; sys.exit(main(sys.argv[1:]))"
     asked = [one for address in witnesses for one in ("--witness", address)]
-    command = [sys.executable, "-c", code, "release", *options, *asked, "--out", str(folder / "proof")]
+    command = [sys.executable, "-c", code, "release", *options, *asked, *told, "--out", str(folder / "proof")]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
 
 
@@ -89,6 +89,32 @@ def test_a_node_does_not_start_under_a_release_of_something_else(tmp_path: Path)
     with NodeProcess(tmp_path / "node", "--development", "--release-proof", str(tmp_path / "proof")) as node:
         assert node.process.wait(60) == 2
         assert "it was made for another installation, model or configuration" in node.written()
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        (["--reflection"], "configuration: reflection"),
+        (["--suite", "2"], "configuration: suite"),
+        (["--recycle-after", "5", "--running", "3"], "configuration: recycle_after, configuration: running"),
+    ],
+    ids=lambda part: part[0],
+)
+def test_a_node_does_not_start_with_other_options_than_those_of_its_release(tmp_path: Path, told: list[str], named: str) -> None:
+    released(tmp_path)
+    (tmp_path / "node").mkdir()
+    proof = str(tmp_path / "proof")
+    with NodeProcess(tmp_path / "node", "--development", "--release-proof", proof, *told) as node:
+        assert node.process.wait(60) == 2
+        assert f"({named})" in node.written()
+
+
+def test_a_node_starts_with_the_options_of_its_release_wherever_it_listens(tmp_path: Path) -> None:
+    told = ["--reflection", "--running", "3"]
+    released(tmp_path, told=told)
+    (tmp_path / "node").mkdir()
+    with NodeProcess(tmp_path / "node", "--development", "--host", "localhost", "--release-proof", str(tmp_path / "proof"), *told) as node:
+        assert asyncio.run(ask(node.target())) == " red green red"
 
 
 def test_the_same_installation_gives_the_same_digest(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ BAD = [
     {"staked": math.nan},
     {"staked": -1.0},
     {"staked": math.inf},
+    {"staked": 10**400},
+    {"audited": 10**400},
     {"alarmed": 1},
     {"more": 1},
 ]

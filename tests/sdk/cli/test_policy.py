@@ -22,6 +22,30 @@ def test_check_says_what_is_wrong_and_where(tmp_path: Path, capsys: pytest.Captu
     assert f"{broken}:3: unknown name 'deadline'" in capsys.readouterr().err
 
 
+def test_check_warns_of_rules_that_may_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = [("plugged && prompt_tokens > 5", "local"), ("plugged", "cloud")]
+    text = "".join(f"[[rules]]\nname = '{i}'\nif = '{condition}'\nallow = ['{where}']\n" for i, (condition, where) in enumerate(rules))
+    path = file(tmp_path, text + "[end]\n")
+    assert main(["policy", "check", path]) == 0
+    warned = capsys.readouterr().err
+    assert warned == f"leanto: {path}:9: the rules '0' and '1' leave nothing that could answer, as with plugged = true, prompt_tokens = 6\n"
+
+
+def test_check_says_where_a_file_does_not_say_that_it_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "check", file(tmp_path)]) == 0
+    assert "has no last line [end]" in capsys.readouterr().err
+    assert main(["policy", "check", file(tmp_path, "[end]\n")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_signature_that_cannot_be_written_is_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pem, policy = tmp_path / "key.pem", file(tmp_path)
+    pem.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    Path(f"{policy}.sig").mkdir()
+    assert main(["policy", "sign", policy, "--key", str(pem)]) == 2
+    assert "its signature cannot be written" in capsys.readouterr().err
+
+
 def test_diff_lists_what_differs_and_gates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = file(tmp_path), file(tmp_path, "[budgets]\ndeadline_ms = 5\n[privacy.classes]\nwork = ['local']\n", "new.toml")
     assert main(["policy", "diff", old, old]) == 0

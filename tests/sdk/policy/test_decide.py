@@ -49,6 +49,17 @@ def test_a_stage_never_allows_what_an_earlier_one_removed(policy: Policy, facts:
     assert_only_narrows(decide(policy, facts, snapshot, spent))
 
 
+@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings)
+def test_a_closed_policy_lets_nothing_leave_and_says_why(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> None:
+    found = decide(replace(policy, closed="p.toml:3: half a file"), facts, snapshot, spent)
+    assert "cloud" not in found.constrained
+    assert not found.offline
+    check = next(check for check in found.checks if check.name == "policy_file")
+    assert check.value == "p.toml:3: half a file"
+    assert check.verdict == ("veto" if "policy-closed" in found.labels else "moot")
+    assert decide(policy, facts, snapshot, spent).allowed == found.allowed or "cloud" in decide(policy, facts, snapshot, spent).allowed
+
+
 judgements = st.lists(
     st.one_of(
         st.tuples(st.just("stream"), st.none() | st.floats(-30, 0)),

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 import strategies
 from leanto import Policy, Snapshot, parse_policy
+from leanto.decision import Target
 from leanto.errors import PolicyError
 from leanto.policy import Facts, Spent, Verdict, after_fault, decide
-from leanto.policy.rules import MAX_CHARS, VARIABLES
+from leanto.policy.condition import MAX_CHARS, VARIABLES
+from leanto.policy.schema import Offline
+from leanto.policy.verdict import Finding, lean, take_away
 
 FACTS = Facts("text", "personal", 8, ("call", "text"), 256, cloud_configured=True)
 FINE = Snapshot(80.0, True, 0.2, 10**9, 40.0, "up")
@@ -59,6 +62,14 @@ def test_a_rule_says_what_an_unknown_signal_means(unknown: str, applies: bool) -
     blind = verdict(found, replace(FINE, battery_percent=None))
     assert blind.allowed == (("local",) if applies else ("local", "cloud"))
     assert next(check for check in blind.checks if check.stage == "rules").value is None
+
+
+@pytest.mark.parametrize("condition", ["metered == true", "metered != false", "metered in [true]", "!(metered == false)", "metered"])
+def test_no_way_of_writing_a_condition_steps_round_an_unknown_signal(condition: str) -> None:
+    blind = replace(FINE, metered=None)
+    assert verdict(policy(rule(condition)), blind).constrained == ("local",)
+    assert verdict(policy(rule(condition, unknown='"skip"')), blind).constrained == ("local", "cloud")
+    assert verdict(policy(rule(condition)), replace(FINE, metered=False)).constrained == ("local", "cloud")
 
 
 def test_an_unknown_signal_is_no_reason_to_prefer_unless_told_so() -> None:
@@ -115,6 +126,27 @@ def test_rules_only_narrow_and_never_raise(rules: list[tuple[str, str, bool]], f
         assert "cloud" not in with_rules.constrained
 
 
+@settings(max_examples=150)
+@given(RULES, strategies.facts, strategies.snapshots, strategies.spendings, st.sampled_from(["local_best_effort", "fail"]))
+def test_the_rules_are_applied_one_after_the_other(
+    rules: list[tuple[str, str, bool]], facts: Facts, snapshot: Snapshot, spent: Spent, mode: Any
+) -> None:
+    ruled = replace(written(rules), offline=Offline(mode))
+    before = decide(replace(ruled, rules=()), facts, snapshot, spent)
+    start = Verdict(before.constrained, offline="offline" in before.labels)
+    found = [check for check in decide(ruled, facts, snapshot, spent).checks if check.stage == "rules"]
+    after = start
+    for rule in sorted(ruled.rules, key=lambda rule: bool(rule.prefer)):  # those that allow come first
+        value = next(check.value for check in found if check.name == rule.name)
+        assert value is None or isinstance(value, bool)
+        reason = f"prefer {rule.prefer}" if rule.prefer else f"allow {rule.allow[0]}"
+        flip = "a value" if value is None else str(not value).lower()
+        finding = Finding("rules", rule.name, value, rule.condition, rule.applies(value), f"rule:{rule.name}", reason, flip)
+        away: Target = "local" if "cloud" in (rule.prefer, *rule.allow) else "cloud"
+        after = lean(after, finding, mode, away=away) if rule.prefer else take_away(after, away, finding)
+    assert tuple(found) == after.checks
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
@@ -125,6 +157,19 @@ def test_rules_only_narrow_and_never_raise(rules: list[tuple[str, str, bool]], f
         (rule("[1, 2].all(task, true)"), 5, "comprehension"),
         (rule("now() > 1"), 5, "does not know 'now'"),
         (rule("true || " * 80 + "true"), 5, f"longer than {MAX_CHARS}"),
+        (rule("(" * 200 + "true" + ")" * 200), 5, "is not CEL: it is nested too deeply"),
+        (rule("[" * 200 + "]" * 200 + " == []"), 5, "is not CEL: it is nested too deeply"),
+        (rule("[1].existsOne(task, true)"), 5, "comprehension"),
+        (rule("true || [1].all(task, true)"), 5, "comprehension"),
+        (rule("task.matches('t.*')"), 5, "does not know 'matches'; allowed: task, privacy"),
+        (rule("true || task.size.now"), 5, "does not know 'now'"),
+        (rule("true || unknown == []"), 5, "does not know 'unknown'"),
+        (rule("1 + battery_percent == null"), 5, "compares null with something else than a variable alone"),
+        (rule("!plugged == null"), 5, "compares null with something else"),
+        (rule("plugged in [null]"), 5, "compares null with something else"),
+        (rule("true || null == null"), 5, "compares null with something else"),
+        (rule("9223372036854775807 + prompt_tokens > 0"), 5, "cannot be evaluated"),
+        (rule("true", name=f"'{'n' * 101}'"), 4, "at most 100 characters"),
         (rule("true", allow='["moon"]'), 6, "allow must be a list"),
         (rule("true", allow="[]"), 6, "allow must be a list"),
         (rule("true", prefer='"moon"'), 6, "prefer must be"),
@@ -135,6 +180,8 @@ def test_rules_only_narrow_and_never_raise(rules: list[tuple[str, str, bool]], f
         ("[rules]\nname = 1\n", 3, "expected tables"),
         (rule("true", name='"a"') + rule("false", name='"a"'), 8, "a text of its own"),
         (rule("true", name='"a"') + rule("true", name='"b"', allow='["cloud"]'), 10, "contradicts the rule 'a'"),
+        (rule("plugged", name='"a"') + rule("plugged ", name='"b"', allow='["cloud"]'), 10, "contradicts the rule 'a'"),
+        (rule("link=='up'", name='"a"') + rule(" link == 'up' // b", name='"b"', allow='["cloud"]'), 10, "contradicts the rule 'a'"),
         ("".join(rule("true", name=f'"{i}"') for i in range(33)), 3, "at most 32"),
     ],
 )
@@ -180,6 +227,6 @@ def test_the_value_that_a_check_names_would_have_turned_it(found: Policy, facts:
 def test_every_variable_of_a_condition_has_a_value_in_every_decision() -> None:
     for name, (example, _) in VARIABLES.items():
         known = "true" if isinstance(example, bool) else f"{name} == {name}"
-        assert parse_policy("version = 1\n" + rule(f"{name} != null && {known}")).rules[0].holds is not None
+        assert parse_policy("version = 1\n" + rule(f"{name} != null && {known}")).rules[0].program is not None
         check = next(c for c in verdict(policy(rule(f"{name} != null")), snapshot=KNOWN).checks if c.stage == "rules")
         assert check.value is True, name

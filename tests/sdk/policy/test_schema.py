@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def test_every_name_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("source", "line", "words"),
     [
-        ("", None, "version = 1"),
+        ("", 1, "version = 1"),
         ("version = 2", 1, "version = 1"),
         ("version = true", 1, "version = 1"),
         ("version = 1\n[budgets]\nbatery_floor_percent = 3", 3, "did you mean 'battery_floor_percent'?"),
@@ -93,7 +92,21 @@ def test_every_name_can_be_set() -> None:
         ("version = 1\n[targets.moon]", 2, "allowed: cloud"),
         ("version = 1\nversion = 1", 2, "not TOML"),
         ("version = 1\n[a\n", 2, "not TOML"),
-        ("x = " + "[" * 5000, None, "not TOML"),
+        ("\nx = " + "[" * 5000, 2, "not TOML: nested too deeply"),
+        ("\n\n[budgets]\ndeadline_ms = 1", 1, "version = 1"),
+        ("version = 1\n[x.y]\nz = 2020-01-01", 2, "unknown name 'x' in the top level"),
+        ("version = 1\n\nx.y.z = 1", 3, "unknown name 'x' in the top level"),
+        ("version = 1\n[[x]]\ny = 1", 2, "unknown name 'x' in the top level"),
+        ("version = 1\n# a\u2028b\n[budgets]\nfoo = 1", 4, "unknown name 'foo'"),
+        ("version = 1\n[budgets]\ndeadline_ms = " + "9" * 5000, 3, "too many digits"),
+        ("version = 1\n[budgets]\ndeadline_ms = 0x" + "f" * 5000, 3, "a huge number: expected a whole number"),
+        ("version = 1\n[quality]\nrouter_floor = 0x" + "f" * 5000, 3, "a huge number: expected a number from 0 to 1"),
+        ("version = 1\n[targets.cloud]\nsuites = [0x" + "f" * 5000 + "]", 3, "a huge number: expected a whole number"),
+        ("version = 1\n" + ".".join("a" * 20_000) + " = 1", 2, "more than 200 dots in one line"),
+        ("version = 1\n[privacy.classes]\n" + "a" * 101 + " = ['local']", 3, "at most 100 characters"),
+        ("version = 1\n[end]\n[budgets]", 2, "[end] says that the policy is whole: make it the last line"),
+        ("version = 1\n[end]\nx = 1", 2, "make it the last line, with nothing in it"),
+        ("end = 1\nversion = 1", 1, "make it the last line, with nothing in it"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_what_is_allowed(source: str, line: int | None, words: str) -> None:
@@ -108,6 +121,17 @@ def test_the_hash_depends_on_the_meaning_alone() -> None:
     commented = parse_policy("# a comment\nversion = 1\n[budgets]\nmax_temperature_c = 90 # the default\n", origin="elsewhere")
     other = parse_policy("version = 1\n[budgets]\nmax_cpu_load = 7.5")
     assert plain.hash == commented.hash != other.hash
+
+
+@pytest.mark.parametrize("filler", [" ", "a ", "[", "[ ", "=\n", "\n", "a.b\n"])
+def test_a_long_text_costs_a_mistake_no_long_search_for_its_line(filler: str) -> None:
+    assert refusal("version = 1\nx = '''\n" + filler * (60_000 // len(filler)) + "'''").line == 2
+
+
+def test_a_policy_may_say_that_it_is_whole() -> None:
+    plain = parse_policy("version = 1\n[budgets]\ndeadline_ms = 5\n")
+    for tail in ("[end]", "[end]\n", "\n [end]  # it is\n\n# whole\n", "[end]\r\n"):
+        assert parse_policy("version = 1\n[budgets]\ndeadline_ms = 5\n" + tail) == plain
 
 
 def test_a_policy_reads_back_from_its_own_json_values() -> None:
@@ -145,6 +169,20 @@ lines = st.one_of(
 
 
 @given(st.lists(lines, max_size=6))
-def test_any_text_is_a_policy_or_a_policy_error(body: list[str]) -> None:
-    with contextlib.suppress(PolicyError):
-        assert len(parse_policy("version = 1\n" + "\n".join(body)).hash) == 64
+def test_any_text_is_a_policy_or_a_policy_error_with_a_line(body: list[str]) -> None:
+    source = "version = 1\n" + "\n".join(body)
+    try:
+        line = None if len(parse_policy(source).hash) == 64 else 0
+    except PolicyError as error:
+        line = error.line or 0
+    assert line is None or 1 <= line <= len(source.split("\n"))
+
+
+def test_a_number_of_too_many_digits_is_a_policy_error() -> None:
+    with pytest.raises(PolicyError, match="not TOML"):
+        parse_policy("version = 1\nx = " + "9" * 5000)
+
+
+def test_a_number_larger_than_any_float_is_out_of_range() -> None:
+    with pytest.raises(PolicyError, match="expected a number from 0 to 100"):
+        parse_policy("version = 1\n[budgets]\nbattery_floor_percent = 1" + "0" * 400)

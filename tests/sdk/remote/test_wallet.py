@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,20 @@ def test_a_policy_names_issuer_and_relay(tmp_path: Path) -> None:
             parse_policy("\n".join(line for line in source_text.splitlines() if not line.strip().startswith(missing)))
     with pytest.raises(TargetError, match="plaintext"):
         remote_target(parse_policy(source_text.replace("https://issuer", "http://issuer")).cloud)
+
+
+def test_what_is_no_token_is_never_given(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "wallet")) as database, database:
+        database.execute("CREATE TABLE token (challenge, token, not_after)")
+        database.executemany("INSERT INTO token VALUES (?, ?, ?)", [(b"c", "text", NOW), (b"c", 7, NOW), (b"c", b"token", "never")])
+    file = TokenFile(tmp_path / "wallet")
+    assert file.take(b"c", NOW - 1) == (None, 0)
+    file.close()
+
+
+def test_a_file_whose_fault_sqlite_cannot_put_into_words_is_a_clear_error(tmp_path: Path) -> None:
+    TokenFile(tmp_path / "wallet").close()
+    raw = (tmp_path / "wallet").read_bytes()
+    (tmp_path / "wallet").write_bytes(raw.replace(b"tabletoken", b"table\xff\xff\xff\xff\xff").replace(b"CREATE TABLE", b"CREATE TUBLE"))
+    with pytest.raises(TargetError, match="the tokens cannot be kept here"):
+        TokenFile(tmp_path / "wallet")

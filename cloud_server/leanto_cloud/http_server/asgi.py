@@ -1,4 +1,4 @@
-"""What relay and gateway share as ASGI applications: bounded bodies, constant answers, and work that ends with its caller.
+"""What our ASGI applications share: bounded bodies, constant answers, and work that ends with its caller.
 
 Knows nothing of what is carried.
 """
@@ -13,42 +13,40 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-MAX_BODY_BYTES = (1 << 20) + (64 << 10)  # of a sealed request, with all that is around it
 MAX_HEADER_BYTES = 16 << 10
 BODY_S = 30.0  # for a request to come whole
 
 
 class Rejected(Exception):
-    """The request ends with this HTTP status, and an empty body."""
+    """The request ends with this HTTP status, and an empty body; the connection too, where nobody can say where the request ends."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, *, ends_connection: bool = False) -> None:
         super().__init__(status)
         self.status = status
+        self.ends_connection = ends_connection
 
 
 class Gone(Exception):
     """The caller has left."""
 
 
-def check(scope: Scope, content_type: str) -> int | None:
-    """The declared length of a request that may pass. Raises Rejected."""
+def declared_bytes(scope: Scope, most: int) -> int | None:
+    """The length that a request declares, None if it is chunked. Raises Rejected for one of more than `most`, or of two lengths."""
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
         raise Rejected(431)
-    if scope["path"] != "/":
-        raise Rejected(404)
-    if scope["method"] != "POST":
-        raise Rejected(405)
     headers: dict[bytes, bytes] = dict(scope["headers"])
-    if headers.get(b"content-type") != content_type.encode():
-        raise Rejected(415)
     declared = headers.get(b"content-length")
-    if declared is not None and int(declared) > MAX_BODY_BYTES:
+    if declared is None:
+        return None if b"transfer-encoding" in headers else 0
+    if b"transfer-encoding" in headers:
+        raise Rejected(400, ends_connection=True)
+    if int(declared) > most:  # h11 has seen to it that it has at most 20 digits
         raise Rejected(413)
-    return None if declared is None else int(declared)
+    return int(declared)
 
 
-async def body(receive: Receive) -> AsyncGenerator[bytes]:
-    """The request's body as it comes. Raises Rejected beyond the limits, Gone."""
+async def body(receive: Receive, most: int) -> AsyncGenerator[bytes]:
+    """The request's body as it comes. Raises Rejected beyond `most` bytes or BODY_S, Gone."""
     total, more = 0, True
     until = asyncio.get_running_loop().time() + BODY_S
     while more:
@@ -60,7 +58,7 @@ async def body(receive: Receive) -> AsyncGenerator[bytes]:
         if event["type"] == "http.disconnect":
             raise Gone
         total += len(event.get("body", b""))
-        if total > MAX_BODY_BYTES:
+        if total > most:
             raise Rejected(413)
         yield event.get("body", b"")
         more = event.get("more_body", False)
@@ -79,22 +77,27 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> 
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-async def start(send: Send, status: int, content_type: str | None = None, length: bytes | None = None) -> None:
+async def start(
+    send: Send, status: int, content_type: str | None = None, length: int | None = None, *, ends_connection: bool = False
+) -> None:
     """Send the head of an answer: these headers and no other."""
     headers = [(b"content-type", content_type.encode())] if content_type else []
     if length is not None:
-        headers.append((b"content-length", length))
+        headers.append((b"content-length", str(length).encode()))
+    if ends_connection:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
 
 
 async def part(send: Send, data: bytes, *, more: bool) -> None:
     """Send a part of its body."""
     await send({"type": "http.response.body", "body": data, "more_body": more})
+    await asyncio.sleep(0)  # a turn for others, and for the news that the caller has left: `send` itself need not wait
 
 
-async def reject(send: Send, status: int) -> None:
+async def reject(send: Send, error: Rejected) -> None:
     """A constant answer."""
-    await start(send, status, length=b"0")
+    await start(send, error.status, length=0, ends_connection=error.ends_connection)
     await part(send, b"", more=False)
 
 
