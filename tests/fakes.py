@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from leanto import Clock, LeantoError
 from leanto.remote import RemoteChunk, RemoteRequest
 from leanto.signals.energy import EnergySource
@@ -48,7 +50,7 @@ Script = Callable[[GenerationRequest], Iterable[Token | Exception]]
 
 class FakeEdge:
     """Yields what its script says for a request, raising what is an exception in it; `open` counts unfinished generations. `work` is
-    called for each token, to move a clock."""
+    called for each token, to move a clock; `state` is what a probe sees of every prompt."""
 
     def __init__(
         self,
@@ -56,9 +58,11 @@ class FakeEdge:
         *,
         confidence: dict[str, Any] | None = None,
         work: Callable[[], None] = lambda: None,
+        state: Sequence[float] | None = None,
         **info: Any,
     ) -> None:
         self._work = work
+        self._state = state
         self._script = script if callable(script) else lambda request: script
         self.tokenizer = FakeTokenizer()
         self.requests: list[GenerationRequest] = []
@@ -68,6 +72,9 @@ class FakeEdge:
         known |= {"parameters": 1, "stored_bytes": 1, "context_length": 512, "vocab_size": 64, "tasks": ("call", "text")}
         known |= {"confidence": confidence or {}}
         self.info = ModelInfo(**(known | info))
+
+    def read(self, request: GenerationRequest) -> Any:
+        return np.array(self._state, np.float32)
 
     def generate(self, request: GenerationRequest) -> Iterator[Token]:
         self.requests.append(request)

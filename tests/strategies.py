@@ -77,6 +77,7 @@ policies = st.builds(
         sticky_turns=st.integers(0, 5),
         sticky_tool_loop=st.booleans(),
         low_floor=st.none() | st.just("artifact") | st.floats(-8, 0),
+        probe_floor=st.none() | st.just("artifact") | st.floats(0, 1),
     ),
     offline=st.builds(Offline, st.sampled_from(["local_best_effort", "fail"])),
 )

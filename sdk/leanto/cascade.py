@@ -37,9 +37,10 @@ from leanto.policy import (
     judge_certificate,
     judge_low,
     judge_pace,
+    judge_probe,
     judge_stream,
     judge_structure,
-    low_floor,
+    own_or,
     stay,
     without_edge,
 )
@@ -103,7 +104,9 @@ class Cascade:
         self._find_promise = promise
         self._hold = None if ask.task == "call" else hold
         self._clock = clock
-        self._artifact_floor: float | None = edge.info.confidence.get(ask.task, {}).get("stream_floor") if edge.info.fit else None
+        known = edge.info.confidence.get(ask.task, {}) if edge.info.fit else {}
+        self._artifact_floor: float | None = known.get("stream_floor")
+        self._probe_floor: float | None = known.get("probe", {}).get("floor")
         self._started = started
         self._deadline = started + policy.budgets.deadline_ms / 1000
         self._usual_tokens = usual_tokens
@@ -192,10 +195,11 @@ class Cascade:
         handoff = self._policy.handoff
         if CLOUD not in self.verdict.allowed:
             return Watch(self._hold, handoff.window, None)
-        low, call = low_floor(self._policy, self._artifact_floor), self._ask.task == "call"
+        low, call = own_or(handoff.low_floor, self._artifact_floor), self._ask.task == "call"
+        foreseen = own_or(handoff.probe_floor, self._probe_floor)
         usual = self._usual_tokens if not self.visible else None  # of a whole answer
         hurry_at = self._started + EDGE_SHARE * (self._deadline - self._started)
-        return Watch(self._hold, handoff.window, handoff.stream_floor, low, call, handoff.max_repeats, usual, hurry_at)
+        return Watch(self._hold, handoff.window, handoff.stream_floor, low, call, handoff.max_repeats, usual, hurry_at, foreseen)
 
     async def _watched(self, run: LocalRun) -> AsyncGenerator[str, None]:
         """Text of `run` that may be shown; ends when it is done, or `doubted` with a target to turn to."""
@@ -204,10 +208,13 @@ class Cascade:
             news = await run.advance()
             if news.late:
                 raise DeadlineExceeded(f"no answer within {self._policy.budgets.deadline_ms} ms; raise budgets.deadline_ms")
-            self._enter(LOCAL)
+            if news.foreseen is None:
+                self._enter(LOCAL)
             if news.text:
                 yield news.text
-            if news.doubt is not None:
+            if news.foreseen is not None:
+                doubt = partial(judge_probe, self._policy, foreseen=news.foreseen, artifact_floor=self._probe_floor)
+            elif news.doubt is not None:
                 doubt = partial(judge_stream, self._policy, mean_logprob=news.doubt)
             elif news.low is not None:
                 doubt = partial(judge_low, self._policy, low_logprob=news.low, artifact_floor=self._artifact_floor)
@@ -228,6 +235,10 @@ class Cascade:
             return False
         run.judged = True
         policy, task = self._policy, self._ask.task
+        if run.foreseen is not None:
+            foreseen = partial(judge_probe, policy, foreseen=run.foreseen, artifact_floor=self._probe_floor)
+            if self._lean(foreseen, finished=True):
+                return True
         if run.watched and self._lean(partial(judge_stream, policy, mean_logprob=run.lowest), finished=True):
             return True
         low = partial(judge_low, policy, low_logprob=run.low, artifact_floor=self._artifact_floor)
@@ -242,7 +253,7 @@ class Cascade:
 
         def judge(verdict: Verdict) -> Verdict:
             verdict = judge_answer(policy, verdict, task, sure.value, sure.threshold, promise)
-            given_up = run.low is not None and self._artifact_floor is not None and run.low < self._artifact_floor
+            given_up = _below(run.low, self._artifact_floor) or _below(run.foreseen, self._probe_floor)
             return judge_certificate(policy, verdict, 0.0 if given_up else sure.value, promise)  # it was certified without such answers
 
         return self._lean(judge, finished=True)
@@ -389,3 +400,7 @@ class Cascade:
         if source == CLOUD:
             self._paused = None  # what the edge held back is no longer what would come next
         return TextEvent(text, source)
+
+
+def _below(value: float | None, floor: float | None) -> bool:
+    return value is not None and floor is not None and value < floor

@@ -176,8 +176,7 @@ class AsyncClient:
         policy = self.policy
         seen = self._look(policy, self.request(policy, prompt, task, private, privacy, {}))
         model = self.edge.info.confidence.get(seen.request.task) if self.edge.info.fit else None
-        threshold, low_floor = model["threshold"] if model else None, seen.facts.edge_low_floor
-        planned = foresee(policy, seen.decide(), seen.request.task, threshold, self._promise(seen), low_floor)
+        planned = foresee(policy, seen.decide(), seen.facts, model["threshold"] if model else None, self._promise(seen))
         ece = model.get("ece") if model and planned.start == LOCAL else None
         return replace(record(seen, planned, planned.start or "none", self._clock.wall()), ece=ece)
 
@@ -275,9 +274,12 @@ class AsyncClient:
         score, cloud = self._prompts.of(policy, request.prompt), self._cloud is not None
         target = (info.tasks, info.context_length, cloud, info.fit)
         expected_ms = self._pace.expected_ms(request.task, request.max_tokens)
-        own = (self._scores.get(request.task), info.confidence.get(request.task, {}).get("stream_floor") if info.fit else None)
+        known = info.confidence.get(request.task, {}) if info.fit else {}
+        own = (self._scores.get(request.task), known.get("stream_floor"))
         kept = (score, before.turns_since_cloud, expected_ms, self._prompts.name)
-        facts = Facts(request.task, request.privacy, prompt_tokens, *target, *kept, *own, before.tool_caller)
+        facts = Facts(
+            request.task, request.privacy, prompt_tokens, *target, *kept, *own, before.tool_caller, known.get("probe", {}).get("floor")
+        )
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
 
     def _keep_ledger(self) -> None:

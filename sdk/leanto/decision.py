@@ -47,7 +47,7 @@ class Facts:
     `tool_caller` answered the turn that called the tool whose result this prompt is, None where it is none.
     `expected_local_ms` is what an answer takes the edge by its last ones: see leanto.local.pace. `router` and `score` name that router and
     the edge's confidence for the task, so that a replay can tell them from others;
-    `edge_low_floor` is the model's own for `handoff.low_floor`."""
+    `edge_low_floor` and `edge_probe_floor` are the model's own for `handoff.low_floor` and `handoff.probe_floor`."""
 
     task: str
     privacy: str
@@ -63,6 +63,7 @@ class Facts:
     score: str | None = None
     edge_low_floor: float | None = None
     tool_caller: Target | None = None
+    edge_probe_floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asking import BETTER, CALL, ask, client, handed
+from fakes import FakeCloud, FakeEdge, UntouchableCloud, call_tokens, chunks
+from leanto import CloudUnavailable
+from leanto.confidence import fit
 from leanto.probe import fit_probe, probe
+
+ROWS = [(call_tokens(CALL, -0.01 * n if right else -n), right) for n in range(1, 21) for right in (True, False)]
+CALIBRATED = {"call": {**fit(ROWS), "threshold": 0.0, "probe": {"weights": [1.0, 0.0], "bias": 0.0, "floor": 0.4}}}
+HOPELESS, HOPEFUL = (-2.0, 1.0), (2.0, 1.0)
 
 
 def made_up(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -52,3 +60,43 @@ def test_a_probe_is_a_probability_wherever_it_is_asked(state: list[float]) -> No
     assert 0.0 <= probe(model, np.array(state, np.float32)) <= 1.0
     with pytest.raises(ValueError, match="calibrate again"):
         probe(model, np.ones(5, np.float32))
+
+
+def edge(state: tuple[float, float] = HOPELESS) -> FakeEdge:
+    return FakeEdge(call_tokens(CALL), confidence=CALIBRATED, state=state)
+
+
+def test_a_hopeless_prompt_is_handed_off_before_the_first_token() -> None:
+    local = edge()
+    reply = ask(client(local, FakeCloud(chunks(BETTER))))
+    assert (reply.route, reply.text, local.pulled) == ("cloud", BETTER, 0)
+    assert "hopeless-prompt" in reply.decision.labels
+    check = next(check for check in reply.decision.checks if check.name == "probe")
+    assert (check.stage, check.threshold, check.verdict, check.flip) == ("prompt", 0.4, "veto", ">= 0.4")
+    assert check.value == pytest.approx(0.119, abs=1e-3)
+
+
+def test_a_hopeful_one_stays_and_the_record_says_what_was_foreseen() -> None:
+    reply = ask(client(edge(HOPEFUL), UntouchableCloud()))
+    assert reply.route == "local"
+    assert next(check.verdict for check in reply.decision.checks if check.name == "probe") == "pass"
+
+
+@pytest.mark.parametrize("floor", [None, 0.1])
+def test_the_policy_may_say_otherwise(floor: float | None) -> None:
+    assert ask(client(edge(), UntouchableCloud(), policy=handed(probe_floor=floor))).route == "local"
+
+
+def test_a_private_prompt_is_begun_whatever_is_foreseen() -> None:
+    assert ask(client(edge(), UntouchableCloud()), private=True).route == "local"
+
+
+def test_a_cloud_that_fails_gives_the_prompt_back() -> None:
+    reply = ask(client(edge(), FakeCloud([CloudUnavailable("gone", retryable=False)])))
+    assert (reply.route, reply.text) == ("local", CALL)
+    assert "cloud-unreachable" in reply.decision.labels
+
+
+def test_explain_says_what_will_be_asked_of_it() -> None:
+    decision = client(edge(), UntouchableCloud()).explain("when do I wake")
+    assert ("probe", "pending", 0.4) in [(check.name, check.verdict, check.threshold) for check in decision.checks]

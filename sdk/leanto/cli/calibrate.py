@@ -17,6 +17,9 @@ from leanto.errors import CertificateError, ModelError, OutputError
 from leanto.jsonl import read_rows
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from leanto_edge import Engine, Token
 
 FORM = 'one JSON object a line: {"prompt": …, "completion": the right answer, "cloud": the cloud\'s answer}, one of the two at least'
@@ -41,6 +44,7 @@ class Answer:
     tokens: list[Token]
     right: bool
     differs: bool | None
+    state: NDArray[np.float32] | None = field(default=None, repr=False)  # behind the prompt, where a probe wants it
 
 
 def add(commands: Any) -> None:
@@ -54,6 +58,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--certify", metavar="FILE", help="fit on a third, and write the rest as pairs for `leanto certify` (must not exist)"
     )
+    parser.add_argument("--probe", action="store_true", help="also learn from its hidden state behind the prompt, before it answers")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of that third (default: 0)")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     add_report(parser)
@@ -63,7 +68,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 once the confidence is fitted, and written where that was asked."""
     import leanto_edge
-    from leanto.confidence import fit, predict_in_stream
+    from leanto.confidence import fit
+    from leanto.probe import fit_probe
 
     if options.write and options.model is None:
         raise ModelError("--write needs --model: the embedded model is not changed")
@@ -75,18 +81,21 @@ def run(options: argparse.Namespace) -> int:
         engine = leanto_edge.load(options.model or leanto_edge.embedded())
         if options.task == "call" and engine.call_form is None:
             raise ModelError(f"{engine.info.name}: makes no calls; choose --task text")
-        found = list(answers(engine, rows, options.task))
+        found = list(answers(engine, rows, options.task, states=options.probe))
         fitting = [(one.tokens, one.right) for one in found]
     except leanto_edge.EdgeError as error:
         raise ModelError(f"{options.model or 'the embedded model'}: cannot be calibrated: {error}") from None
     learnt = round(len(found) * LEARNT) if options.certify else len(found)
     try:
         model = fit(fitting[:learnt])
+        if options.probe:
+            seen = [(one.state, one.right) for one in found[:learnt] if one.state is not None]
+            model["probe"] = fit_probe([state for state, _ in seen], [right for _, right in seen])
     except ValueError as error:
         raise CertificateError(f"{options.pairs}: {error}") from None
     if options.certify:
         named = {"task": options.task, "score_name": score_name(model)}
-        pairs = [{"score": predict_in_stream(model, one.tokens), **_label(one), **named} for one in found[learnt:]]
+        pairs = [{"score": _score(model, one), **_label(one), **named} for one in found[learnt:]]
         write_new(options.certify, "".join(json.dumps(pair) + "\n" for pair in pairs))
     if options.report:
         from leanto.report import calibration_page, held_out, write
@@ -103,15 +112,17 @@ def read_examples(path: str) -> list[Example]:
     return read_rows(path, _example, form=FORM, error=CertificateError)
 
 
-def answers(engine: Engine, rows: list[Example], task: Literal["call", "text"]) -> Iterator[Answer]:
+def answers(engine: Engine, rows: list[Example], task: Literal["call", "text"], *, states: bool = False) -> Iterator[Answer]:
     """Each greedy answer, held against what is known; one without tokens is left out."""
     from leanto_edge import GenerationRequest, SamplingParams
 
     for row in rows:
-        done = engine.complete(GenerationRequest(row.prompt, task, SamplingParams(max_tokens=TOKENS)))
+        request, session = GenerationRequest(row.prompt, task, SamplingParams(max_tokens=TOKENS)), engine.session()
+        state = session.read(request) if states else None
+        done = session.complete(request)
         if done.tokens:
             differs = None if row.cloud is None else not same(done.text, row.cloud)
-            yield Answer(list(done.tokens), not differs if row.right is None else same(done.text, row.right), differs)
+            yield Answer(list(done.tokens), not differs if row.right is None else same(done.text, row.right), differs, state)
 
 
 def describe(model: dict[str, Any], found: list[Answer], options: argparse.Namespace) -> str:
@@ -123,6 +134,9 @@ def describe(model: dict[str, Any], found: list[Answer], options: argparse.Names
         ("means it", f"expected calibration error {model['ece']:.3f}"),
         ("threshold", f"{model['threshold']:.3f} keeps answers of which 95 % were right; `leanto certify` finds one that is guaranteed"),
     ]
+    if "probe" in model:
+        ahead = f"AUROC {model['probe']['auroc']:.3f} before the first token; below {model['probe']['floor']:.3f} it does not begin"
+        rows.append(("foresees", ahead))
     rows += [("written", options.model)] if options.write else []
     if options.certify:
         model_option = f" --model {options.model}" if options.write else ""
@@ -136,6 +150,15 @@ def _example(row: dict[str, Any]) -> Example:
     if not isinstance(row["prompt"], str) or not known or not all(isinstance(one, str | dict) for one in known.values()):
         raise TypeError
     return Example(row["prompt"], known.get("completion"), known.get("cloud"))
+
+
+def _score(model: dict[str, Any], answer: Answer) -> float:
+    """What a certificate is about: 0 for an answer that is not begun, or given up before its end."""
+    from leanto.confidence import predict_in_stream
+    from leanto.probe import probe
+
+    begun = answer.state is None or probe(model["probe"], answer.state) >= model["probe"]["floor"]
+    return predict_in_stream(model, answer.tokens) if begun else 0.0
 
 
 def _label(answer: Answer) -> dict[str, bool]:

@@ -9,8 +9,9 @@ import asyncio
 import math
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,7 +57,8 @@ class Watch:
     """How a run is held back and watched. `hold` None keeps everything back until the end. It is doubted when the mean logprob of
     `window` tokens falls below `floor`, or its low logprob (see confidence.LowLogprob) below `low_floor`; None doubts nothing.
     It is also doubted as a `call` that cannot become one, from more than `max_repeats` of the same tokens on, and when the `usual_tokens`
-    of an answer, or from `hurry_at` (monotonic seconds) on all that it may have, cannot come before the deadline."""
+    of an answer, or from `hurry_at` (monotonic seconds) on all that it may have, cannot come before the deadline. Before its first token it
+    is doubted when the model's probe (see leanto.probe) foresees less than `probe_floor`."""
 
     hold: int | None
     window: int
@@ -66,14 +68,16 @@ class Watch:
     max_repeats: int | None = None
     usual_tokens: float | None = None
     hurry_at: float | None = None  # None: there is no hurry
+    probe_floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What made a run pause: `text` may be shown; the windowed mean logprob fell to `doubt`, or the low logprob to `low`; it has
-    `broken` down; it would be through `too_late` (monotonic seconds) at its speed; it is `done`, or `late`."""
+    """What made a run pause: the probe has `foreseen` too little; `text` may be shown; the windowed mean logprob fell to `doubt`, or the
+    low logprob to `low`; it has `broken` down; it would be through `too_late` (monotonic seconds) at its speed; it is `done`, or `late`."""
 
     text: str = field(default="", repr=False)
+    foreseen: float | None = None
     doubt: float | None = None
     low: float | None = None
     broken: Breakdown | None = None
@@ -119,6 +123,7 @@ class LocalRun:
         self.prefix = prefix
         self.lowest: float | None = None  # worst windowed mean logprob so far
         self.low: float | None = None  # lowest low logprob so far
+        self.foreseen: float | None = None  # by the probe, where the model has one
         self._low_logprob = LowLogprob()
         self._degeneration = Degeneration(call=watch.call, max_repeats=watch.max_repeats)
         self._watch = watch
@@ -128,7 +133,10 @@ class LocalRun:
         self._clock = clock
         self._cancelled = threading.Event()
         self._working: asyncio.Future[News] | None = None
-        self._iterator = _generate(model, ask, prefix, max_tokens)
+        sampling = (max_tokens, ask.temperature, ask.top_p, ask.top_k, ask.seed, ask.stop)
+        self._iterator = _generate(model, ask, prefix, sampling)
+        self._look_ahead = partial(_foresee, model, ask, sampling) if not prefix else lambda: None
+        self._begun = False
 
     async def advance(self) -> News:
         """The next news, computed on a worker thread. Raises PromptRefused, EngineFault."""
@@ -172,6 +180,11 @@ class LocalRun:
             self.seconds = before + self._clock.monotonic() - began
 
     def _step(self, began: float, before: float) -> News:
+        if not self._begun:
+            self._begun = True
+            self.foreseen, floor = self._look_ahead(), self._watch.probe_floor
+            if self.foreseen is not None and floor is not None and not self.foreseen >= floor:
+                return News(foreseen=self.foreseen)
         while not self._cancelled.is_set():
             now = self._clock.monotonic()
             if now >= self._deadline:
@@ -233,24 +246,50 @@ class LocalRun:
         return text
 
 
-def _generate(model: EdgeModel, ask: Ask, prefix: str, max_tokens: int) -> Iterator[Token]:
+def _generate(model: EdgeModel, ask: Ask, prefix: str, sampling: tuple[Any, ...]) -> Iterator[Token]:
     """The model's tokens, started only when the first is pulled, with its errors wrapped."""
-    from leanto_edge import EdgeError, GenerationRequest, PromptError, SamplingParams
+    from leanto_edge import GenerationRequest, SamplingParams
 
-    sampling = SamplingParams(max_tokens, ask.temperature, ask.top_p, ask.top_k, ask.seed, ask.stop)
     tokens: Iterator[Token] | None = None
     try:
-        tokens = model.generate(GenerationRequest(ask.prompt, ask.task, sampling, prefix))
-        yield from tokens
-    except PromptError as error:
-        raise PromptRefused(str(error)) from error
-    except (EdgeError, MemoryError, RuntimeError, ValueError) as error:
-        raise EngineFault(f"the local model failed: {error or type(error).__name__}; run `leanto doctor`") from error
+        with _wrapped():
+            tokens = model.generate(GenerationRequest(ask.prompt, ask.task, SamplingParams(*sampling), prefix))
+            yield from tokens
     finally:
         close = getattr(tokens, "close", None)
         if close is not None:
             with suppress(LeantoError):
                 close()
+
+
+def _foresee(model: EdgeModel, ask: Ask, sampling: tuple[Any, ...]) -> float | None:
+    """What the model's probe makes of the prompt, which a session then need not read again; None without a probe."""
+    stored = model.info.confidence.get(ask.task, {}).get("probe") if model.info.fit else None
+    read = getattr(model, "read", None)
+    if stored is None or read is None:
+        return None
+    from leanto.probe import probe
+    from leanto_edge import GenerationRequest, SamplingParams
+
+    with _wrapped():
+        state = read(GenerationRequest(ask.prompt, ask.task, SamplingParams(*sampling)))
+    try:
+        return probe(stored, state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{model.info.name}: its probe for {ask.task!r} cannot be used ({error}); calibrate it again") from error
+
+
+@contextmanager
+def _wrapped() -> Iterator[None]:
+    """The model's errors in the SDK's."""
+    from leanto_edge import EdgeError, PromptError
+
+    try:
+        yield
+    except PromptError as error:
+        raise PromptRefused(str(error)) from error
+    except (EdgeError, MemoryError, RuntimeError, ValueError) as error:
+        raise EngineFault(f"the local model failed: {error or type(error).__name__}; run `leanto doctor`") from error
 
 
 def _pull(iterator: Iterator[Token]) -> Token | None:

@@ -33,6 +33,15 @@ def decide(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent) -> Ve
     return _prompt(policy, facts, budget(policy, facts, snapshot, spent, verdict))
 
 
+def judge_probe(policy: Policy, verdict: Verdict, foreseen: float, artifact_floor: float | None) -> Verdict:
+    """Stage 3 again, once the edge has read the prompt: what a probe of its hidden state makes of the answer to come."""
+    floor = own_or(policy.handoff.probe_floor, artifact_floor)
+    if floor is None:
+        return verdict
+    reason, flip = "probability that the answer will be right, by the model's state behind the prompt", below(foreseen, floor)
+    return _lean(policy, verdict, Finding("prompt", "probe", foreseen, floor, not foreseen >= floor, "hopeless-prompt", reason, flip))
+
+
 def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -> Verdict:
     """Stage 4, while generating: the mean logprob (nats) of the last `handoff.window` tokens against the floor."""
     floor = policy.handoff.stream_floor
@@ -45,7 +54,7 @@ def judge_stream(policy: Policy, verdict: Verdict, mean_logprob: float | None) -
 
 def judge_low(policy: Policy, verdict: Verdict, low_logprob: float | None, artifact_floor: float | None) -> Verdict:
     """Stage 4 again: the low logprob (nats; see leanto.local.low_logprob) of the answer so far against its floor, where there is one."""
-    floor = low_floor(policy, artifact_floor)
+    floor = own_or(policy.handoff.low_floor, artifact_floor)
     if floor is None:
         return verdict
     fails = None if low_logprob is None else not low_logprob >= floor
@@ -53,9 +62,8 @@ def judge_low(policy: Policy, verdict: Verdict, low_logprob: float | None, artif
     return _lean(policy, verdict, Finding("stream", "low_logprob", low_logprob, floor, fails, "doubt-in-stream", reason, flip))
 
 
-def low_floor(policy: Policy, artifact_floor: float | None) -> float | None:
-    """The policy's own, or the model's; None doubts nothing."""
-    wanted = policy.handoff.low_floor
+def own_or(wanted: float | Literal["artifact"] | None, artifact_floor: float | None) -> float | None:
+    """A floor of the policy's own, or the model's where the policy says so; None doubts nothing."""
     return artifact_floor if wanted == "artifact" else wanted
 
 
@@ -115,15 +123,16 @@ def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
     return _lean(policy, verdict, Finding("answer", "valid_call", valid, True, not valid, "invalid-call", reason, flip))
 
 
-def foresee(
-    policy: Policy, verdict: Verdict, task: str, artifact_threshold: float | None, promise: Promise, artifact_floor: float | None = None
-) -> Verdict:
+def foresee(policy: Policy, verdict: Verdict, facts: Facts, artifact_threshold: float | None, promise: Promise) -> Verdict:
     """The checks still to come where the edge would start, as "pending"."""
     if verdict.start != LOCAL:
         return verdict
-    handoff = policy.handoff
+    handoff, task = policy.handoff, facts.task
+    floor = own_or(handoff.probe_floor, facts.edge_probe_floor)
+    if facts.edge_probe_floor is not None and floor is not None:
+        verdict = verdict.record("prompt", "probe", None, floor, "pending", "measured when the edge has read the prompt")
     verdict = verdict.record("stream", f"mean_logprob_{handoff.window}", None, handoff.stream_floor, "pending", "measured while generating")
-    floor = low_floor(policy, artifact_floor)
+    floor = own_or(handoff.low_floor, facts.edge_low_floor)
     if floor is not None:
         verdict = verdict.record("stream", "low_logprob", None, floor, "pending", "measured while generating")
     threshold = None if _certificate_decides(policy, task, promise) else _threshold(policy, task, artifact_threshold)

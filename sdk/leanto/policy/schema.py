@@ -181,6 +181,11 @@ class Handoff:
         word_or("off", word_or("artifact", number(-100, 0), "artifact"), None),
         'low logprob (nats; about the lowest tenth of the tokens so far) below which it does too; "artifact" is the model\'s own; or "off"',
     )
+    probe_floor: float | Literal["artifact"] | None = option(
+        "artifact",
+        word_or("off", word_or("artifact", number(0, 1), "artifact"), None),
+        'what the model\'s probe foresees of an answer, below which the edge does not begin it; "artifact" is its own; or "off"',
+    )
     max_repeats: int | None = option(4, word_or("off", integer(1, 10_000), None), "times that the same 8 tokens may come in an answer")
     sticky_tool_loop: bool = option(True, flag, "a tool's result goes where the turn that called the tool was answered, if that still may")
 

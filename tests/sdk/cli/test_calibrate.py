@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import leanto_edge
@@ -13,6 +14,8 @@ from leanto.certificates.agreement import same
 from leanto.certificates.certificate import verify
 from leanto.certificates.certified import score_name
 from leanto.cli import main
+from leanto.cli.calibrate import Answer, _score
+from leanto.probe import probe
 from promises import PUBLIC, key_file
 
 UTTERANCES = [
@@ -54,6 +57,25 @@ def test_the_confidence_is_kept_in_the_artifact(capsys: pytest.CaptureFixture[st
     after = leanto_edge.load(model).info
     assert after.confidence["call"] == fitted != before.confidence["call"]
     assert (fitted["rows"], after.build_hash) == (len(UTTERANCES), before.build_hash)
+
+
+def test_a_probe_is_learnt_beside_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, pairs: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(leanto_edge.embedded(), model)
+    assert main(["calibrate", pairs, "--model", str(model), "--probe", "--write", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["call"]["probe"]
+    engine = leanto_edge.load(model)
+    assert engine.info.confidence["call"]["probe"] == found
+    state = engine.session().read(leanto_edge.GenerationRequest(UTTERANCES[0], "call"))
+    assert 0 < probe(found, state) < 1
+
+
+def test_an_answer_that_is_not_begun_is_certified_as_given_up() -> None:
+    model = {**leanto_edge.load(leanto_edge.embedded()).info.confidence["call"], "probe": {"weights": [1.0], "bias": 0.0, "floor": 0.5}}
+    sure = [leanto_edge.Token(i, "", -0.001, 9.0, 0.001) for i in range(9)]
+    assert _score(model, Answer(sure, True, False, np.array([-1.0], np.float32))) == 0.0
+    begun = _score(model, Answer(sure, True, False, np.array([1.0], np.float32)))
+    assert begun == _score(model, Answer(sure, True, False)) > 0.5
 
 
 def test_what_was_not_learnt_from_goes_to_certify(capsys: pytest.CaptureFixture[str], tmp_path: Path, pairs: str) -> None:

@@ -17,6 +17,7 @@ from leanto.policy import (
     decide,
     foresee,
     judge_answer,
+    judge_probe,
     judge_stream,
     judge_structure,
     stay,
@@ -62,6 +63,7 @@ def test_a_closed_policy_lets_nothing_leave_and_says_why(policy: Policy, facts: 
 
 judgements = st.lists(
     st.one_of(
+        st.tuples(st.just("probe"), st.floats(0, 1)),
         st.tuples(st.just("stream"), st.none() | st.floats(-30, 0)),
         st.tuples(st.just("answer"), st.floats(0, 1)),
         st.tuples(st.just("structure"), st.booleans()),
@@ -81,7 +83,7 @@ def test_a_private_request_never_allows_the_cloud_whatever_else_happens(
 ) -> None:
     found = decide(policy, replace(facts, privacy="secret"), snapshot, spent)
     for name, value in steps:
-        found = _apply(policy, found, facts.task, name, value)
+        found = _apply(policy, found, facts, name, value)
     assert "cloud" not in found.constrained
     assert all("cloud" not in check.allowed_after for check in found.checks)
 
@@ -94,17 +96,19 @@ def test_no_sequence_of_judgements_and_faults_widens_what_the_constraints_left(
     found = decide(policy, facts, snapshot, spent)
     before = found.constrained
     for name, value in steps:
-        found = _apply(policy, found, facts.task, name, value)
+        found = _apply(policy, found, facts, name, value)
         assert set(found.constrained) <= set(before)
         assert set(found.allowed) <= set(found.constrained)
 
 
-def _apply(policy: Policy, found: Verdict, task: str, name: str, value: float | bool | None) -> Verdict:
+def _apply(policy: Policy, found: Verdict, facts: Facts, name: str, value: float | bool | None) -> Verdict:
     match name:
         case "stream":
             return judge_stream(policy, found, value)
+        case "probe":
+            return judge_probe(policy, found, float(value or 0), 0.5)
         case "answer":
-            return judge_answer(policy, found, task, float(value or 0), 0.5, Promise())
+            return judge_answer(policy, found, facts.task, float(value or 0), 0.5, Promise())
         case "structure":
             return judge_structure(policy, found, bool(value))
         case "stay":
@@ -114,7 +118,7 @@ def _apply(policy: Policy, found: Verdict, task: str, name: str, value: float | 
         case "edge":
             return without_edge(found, "edge-failed", "broken")
         case _:
-            return foresee(policy, found, task, 0.5, Promise())
+            return foresee(policy, found, facts, 0.5, Promise())
 
 
 def test_on_a_healthy_device_both_targets_are_left_and_the_edge_starts() -> None:
