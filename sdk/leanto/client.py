@@ -209,7 +209,7 @@ class AsyncClient:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(seen, run, energy)
+            decision = self._finish(seen, run, energy, failure=error)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
@@ -261,11 +261,13 @@ class AsyncClient:
         self._bytes_sent += bytes_sent
         self._ledger.add(bytes_sent=bytes_sent, usd=usd, joules=joules)
 
-    def _finish(self, seen: Situation, run: Cascade, energy: Measurement, *, audited: bool = False) -> Decision:
+    def _finish(
+        self, seen: Situation, run: Cascade, energy: Measurement, *, audited: bool = False, failure: BaseException | None = None
+    ) -> Decision:
         """Account for what was spent, and record it."""
         energy_j, energy_source = energy.stop()
         now = self._clock.monotonic()
-        settled = settle(seen, run, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
+        settled = settle(seen, run, failure, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
         if run.route == LOCAL:
             self._pace.observe(seen.request.task, run.local_tokens, now - seen.started)
         decision = replace(settled, audited=audited)

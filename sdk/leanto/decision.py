@@ -15,6 +15,7 @@ Target = Literal["local", "cloud"]
 Stage = Literal["constraints", "rules", "budgets", "prompt", "stream", "answer", "certificate", "offline"]
 Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending"]
 Value = str | float | int | bool | None
+CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ class Decision:
     known beside the snapshot. `audited` says that the answer was chosen to be asked again, which is paid for on its own.
     `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` comes from `energy_source` ("rapl",
     "battery" or "estimate"), and `wasted_j` is the share of it that went into local tokens which are not part of the answer.
-    `cloud_evidence` is type and digest of the evidence that the node was believed for, as "sev-snp:9f05…".
+    `cloud_evidence` is type and digest of the evidence that the node was believed for, as "sev-snp:9f05…". `error` names what the caller
+    got instead of an answer: the class of an error, or "cancelled" where nobody waited for one any more; None where there was an answer.
     """
 
     request_id: str
@@ -132,11 +134,17 @@ class Decision:
     audited: bool = False
     decided_at: float = 0.0
     cloud_evidence: str | None = None
+    error: str | None = None
 
     @property
     def label(self) -> str:
         """Why this route, in a few words: "confident", "low-confidence", "private", "cloud-unreachable", …"""
         return ", ".join(self.labels)
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens of the answer, whoever generated them; those wasted are not."""
+        return self.local_tokens + self.cloud_tokens - self.wasted_tokens
 
     @property
     def first_veto(self) -> Check | None:

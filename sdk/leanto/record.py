@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from leanto.decision import Decision, Facts, Spent
+from leanto.decision import CANCELLED, Decision, Facts, Spent
 from leanto.policy import Policy, Verdict, decide
 from leanto.policy.schema import CloudTarget
 from leanto.request import Ask
@@ -52,8 +52,11 @@ def record(seen: Situation, verdict: Verdict, route: str, at: float) -> Decision
     )
 
 
-def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: float | None, energy_source: str) -> Decision:
-    """The decision with its account, at the end of `run`: `now` in seconds of the monotonic clock, `energy_j` in joules."""
+def settle(
+    seen: Situation, run: Cascade, failure: BaseException | None, *, at: float, now: float, energy_j: float | None, energy_source: str
+) -> Decision:
+    """The decision with its account, at the end of `run`, which `failure` ended if it was not an answer: `now` in seconds of the
+    monotonic clock, `energy_j` in joules."""
     sure, first = run.confidence, run.first_text_at
     return replace(
         record(seen, run.verdict, run.route, at),
@@ -76,7 +79,15 @@ def settle(seen: Situation, run: Cascade, *, at: float, now: float, energy_j: fl
         energy_j=energy_j,
         energy_source=energy_source if energy_j is not None else "",
         wasted_j=None if energy_j is None else energy_j * (run.local_tokens - run.kept_local_tokens) / max(1, run.local_tokens),
+        error=_named(failure),
     )
+
+
+def _named(failure: BaseException | None) -> str | None:
+    """Closing a stream, cancelling a task and Ctrl-C are no errors in Python; all of them leave without the answer."""
+    if failure is None:
+        return None
+    return type(failure).__name__ if isinstance(failure, Exception) else CANCELLED
 
 
 def price(policy: Policy, prompt_tokens: int, answer_tokens: int) -> float:
