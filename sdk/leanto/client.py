@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from leanto.cascade import Cascade
-from leanto.certificates.auditor import Auditor
+from leanto.certificates.auditor import Auditor, foreseen
 from leanto.certificates.certified import Certified, score_name
 from leanto.chat import AsyncChat, Chat
 from leanto.clock import Clock
-from leanto.decision import Decision, Promise
+from leanto.decision import Check, Decision, Promise
 from leanto.errors import LeantoError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
 from leanto.ledger import Ledger
@@ -159,7 +159,8 @@ class AsyncClient:
         model = self.edge.info.confidence.get(seen.request.task) if self.edge.info.fit else None
         planned = foresee(policy, seen.decide(), seen.request.task, model["threshold"] if model else None, self._promise(seen))
         ece = model.get("ece") if model and planned.start == LOCAL else None
-        return replace(record(seen, planned, planned.start or "none", self._clock.wall()), ece=ece)
+        audit = foreseen(seen, planned.allowed)
+        return replace(record(seen, planned, planned.start or "none", self._clock.wall(), audit), ece=ece)
 
     @property
     def policy(self) -> Policy:
@@ -209,13 +210,12 @@ class AsyncClient:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(seen, run, energy, failure=error)
+            decision = self._finish(seen, run, energy, error)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
-        audited = self._auditor.chooses(seen, run)
-        decision = self._finish(seen, run, energy, audited=audited)
-        if audited:
+        decision = self._finish(seen, run, energy, self._auditor.chooses(seen, run))
+        if decision.audited:
             self._auditor.start(seen, run.visible, run.promise, self._open_cloud)
         yield FinalEvent(_reply(request, run, decision))
 
@@ -261,16 +261,13 @@ class AsyncClient:
         self._bytes_sent += bytes_sent
         self._ledger.add(bytes_sent=bytes_sent, usd=usd, joules=joules)
 
-    def _finish(
-        self, seen: Situation, run: Cascade, energy: Measurement, *, audited: bool = False, failure: BaseException | None = None
-    ) -> Decision:
+    def _finish(self, seen: Situation, run: Cascade, energy: Measurement, ended: BaseException | Check) -> Decision:
         """Account for what was spent, and record it."""
         energy_j, energy_source = energy.stop()
         now = self._clock.monotonic()
-        settled = settle(seen, run, failure, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
+        decision = settle(seen, run, ended, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
         if run.route == LOCAL:
             self._pace.observe(seen.request.task, run.local_tokens, now - seen.started)
-        decision = replace(settled, audited=audited)
         self._pay(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
         for recorder in self._recorders:
             try:

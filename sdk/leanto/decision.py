@@ -12,8 +12,8 @@ from leanto.ledger import Spending
 from leanto.signals import Snapshot
 
 Target = Literal["local", "cloud"]
-Stage = Literal["constraints", "rules", "budgets", "prompt", "stream", "answer", "certificate", "offline"]
-Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending"]
+Stage = Literal["constraints", "rules", "budgets", "prompt", "stream", "answer", "certificate", "audit", "offline"]
+Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending", "skipped"]
 Value = str | float | int | bool | None
 CANCELLED = "cancelled"
 
@@ -24,7 +24,8 @@ class Check:
     "offline": the cloud failed, and the edge is back as the last resort if no hard constraint speaks against it.
 
     Verdicts: "pass"; "veto" removed a target; "waived" would have removed the last one; "moot" would have removed one that was gone;
-    "unknown" had no value to compare; "pending" is measured while generating. `flip` is the value that would have turned the verdict.
+    "unknown" had no value to compare; "pending" is measured while generating; "skipped" had nothing to do. `flip` is the value that would
+    have turned the verdict.
     """
 
     stage: Stage

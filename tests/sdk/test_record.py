@@ -4,11 +4,17 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import strategies
 from asking import CALL, POLICY, ask, client
-from fakes import FakeClock, FakeCloud, FakeEdge, call_tokens, fault, tokens
-from leanto import CloudUnavailable, DeadlineExceeded, Decision, EngineFault, LeantoError, TextEvent
-from leanto.policy.schema import Budgets, Offline
+from fakes import FakeClock, FakeCloud, FakeEdge, call_tokens, chunks, fault, tokens
+from leanto import Check, CloudUnavailable, DeadlineExceeded, Decision, EngineFault, LeantoError, Policy, Snapshot, TextEvent
+from leanto.policy import Facts, Spent, decide
+from leanto.policy.schema import Audit, Budgets, Offline
+from leanto.record import every_stage
+from leanto.request import Task
 
 
 class Records:
@@ -64,3 +70,59 @@ def test_a_reader_who_leaves_cancels_and_the_record_says_so() -> None:
 
     asyncio.run(leave())
     assert [(decision.route, decision.error) for decision in records.decisions] == [("local", "cancelled")]
+
+
+SEVEN = ("constraints", "budgets", "prompt", "stream", "answer", "certificate", "audit")
+
+
+def stages(checks: tuple[Check, ...]) -> list[str]:
+    """Each stage once, in the order of its first check."""
+    return list(dict.fromkeys(check.stage for check in checks if check.stage in SEVEN))
+
+
+@pytest.mark.parametrize("task", ["call", "text"])
+@pytest.mark.parametrize("logprob", [-0.05, -6.0])
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("cloud", [True, False])
+def test_every_stage_is_in_every_record_in_order(task: Task, logprob: float, private: bool, cloud: bool) -> None:
+    edge = FakeEdge(call_tokens(CALL, logprob) if task == "call" else tokens("a b c", logprob))
+    far = FakeCloud(chunks(CALL, size=9)) if cloud else None
+    checks = ask(client(edge, far), task=task, private=private).decision.checks
+    assert stages(checks) == list(SEVEN)
+    planned = client(edge, far).explain("now", task=task, private=private)
+    assert stages(planned.checks) == list(SEVEN)
+
+
+def test_a_failed_request_has_every_stage_too() -> None:
+    with pytest.raises(EngineFault) as caught:
+        ask(client(FakeEdge([RuntimeError("no")])))
+    assert caught.value.decision is not None
+    assert stages(caught.value.decision.checks) == list(SEVEN)
+
+
+@given(strategies.policies, strategies.facts, strategies.snapshots, strategies.spendings, st.booleans())
+def test_a_stage_that_is_added_changes_none_that_was_there(
+    policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, late: bool
+) -> None:
+    checks = decide(policy, facts, snapshot, spent).checks[: None if late else 3]
+    told = every_stage(checks)
+    assert tuple(check for check in told if check.verdict != "skipped") == checks
+    assert every_stage(told) == told
+    left = {"local", "cloud"}
+    for check in told:
+        assert set(check.allowed_after) <= left
+        left = set(check.allowed_after)
+
+
+@pytest.mark.parametrize(
+    ("audit", "privacy", "name", "flip"),
+    [
+        (Audit(), "personal", "share", "> 0"),
+        (Audit(0.5, ("personal",)), "public", "class", "a class whose users did"),
+        (Audit(0.5, ("personal",)), "personal", "certified", "such an answer"),
+    ],
+)
+def test_the_record_says_why_nothing_is_asked_again(audit: Audit, privacy: str, name: str, flip: str) -> None:
+    decision = ask(client(FakeEdge(call_tokens(CALL)), policy=replace(POLICY, audit=audit)), privacy=privacy).decision
+    assert [(check.name, check.verdict, check.flip) for check in decision.checks if check.stage == "audit"] == [(name, "skipped", flip)]
+    assert not decision.audited

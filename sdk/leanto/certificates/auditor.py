@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from leanto.certificates.agreement import same
-from leanto.decision import Promise
+from leanto.decision import Check, Promise, Target
 from leanto.errors import LeantoError
 from leanto.ledger import Ledger
 from leanto.policy.schema import SECRET, CloudTarget
@@ -30,6 +30,23 @@ PATIENCE_S = 5.0  # for what is still under way when the client closes
 _log = logging.getLogger("leanto")
 
 
+def never(seen: Situation, allowed: tuple[Target, ...]) -> Check | None:
+    """What speaks against an audit before there is an answer; None: it depends on that."""
+    audit, privacy = seen.policy.audit, seen.request.privacy
+    if not audit.share:
+        return Check("audit", "share", 0.0, None, "skipped", allowed, "the policy has nothing asked again", "> 0")
+    if privacy not in audit.classes or privacy == SECRET:
+        consented = ", ".join(audit.classes)
+        return Check("audit", "class", privacy, consented, "skipped", allowed, "nobody consented", "a class whose users did")
+    return None
+
+
+def foreseen(seen: Situation, allowed: tuple[Target, ...]) -> Check:
+    """Stage 7 before there is an answer."""
+    later = Check("audit", "draw", None, seen.policy.audit.share, "pending", allowed, "drawn for a certified answer that stays on the edge")
+    return never(seen, allowed) or later
+
+
 class Auditor:
     """Of one client. `spent` hears of the bytes and US dollars of each audit; `chance` draws from [0, 1)."""
 
@@ -39,13 +56,21 @@ class Auditor:
         self._chance = chance
         self._running: set[asyncio.Task[None]] = set()
 
-    def chooses(self, seen: Situation, run: Cascade) -> bool:
-        """Whether this answer is asked again: certified, greedy, consented to, and where the cloud was allowed all along."""
-        audit, request = seen.policy.audit, seen.request
-        consented = request.privacy in audit.classes and request.privacy != SECRET
+    def chooses(self, seen: Situation, run: Cascade) -> Check:
+        """Stage 7: "pass" where this answer is asked again. It must be certified, greedy, consented to, and the cloud allowed all along."""
+        allowed, share = run.verdict.allowed, seen.policy.audit.share
+        closed = never(seen, allowed)
+        if closed is not None:
+            return closed
         may_leave = CLOUD in run.verdict.constrained and not run.verdict.offline
-        certified = run.route == LOCAL and "certified" in run.verdict.labels and request.temperature == 0
-        return consented and may_leave and certified and self._chance() < audit.share
+        certified = run.route == LOCAL and "certified" in run.verdict.labels and seen.request.temperature == 0
+        if not (may_leave and certified):
+            reason = "only certified, greedy answers of the edge are asked again, and where the cloud may see them"
+            return Check("audit", "certified", False, True, "skipped", allowed, reason, "such an answer")
+        drawn = self._chance()
+        if drawn < share:
+            return Check("audit", "draw", drawn, share, "pass", allowed, "asked again in the cloud", f">= {share!r}")
+        return Check("audit", "draw", drawn, share, "skipped", allowed, "not in the sample", f"< {share!r}")
 
     def start(self, seen: Situation, answer: str, promise: Promise, open_leg: Callable[[], CloudLeg]) -> None:
         """Ask again in the background."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from leanto.decision import Check, Decision, Value
 from leanto.signals import Snapshot
 
-_MARK = {"pass": "pass", "veto": "VETO", "waived": "waived", "moot": "moot", "unknown": "unknown", "pending": "later"}
+_MARK = {"pass": "pass", "veto": "VETO", "waived": "waived", "moot": "moot", "unknown": "unknown", "pending": "later", "skipped": "skipped"}
 
 
 def explain(decision: Decision) -> str:
