@@ -1,7 +1,8 @@
 """Another policy on yesterday's log: where each request would have gone, and what that would have cost. Spends no token.
 
 What the log does not hold is tried both ways. Where that makes a difference the request cannot be replayed: it is counted with the
-reason, and left out of both columns. A leg that a request did not take costs what it took others of the same task.
+reason, and left out of both columns. A leg that a request did not take costs what it took others of the same task, in time as well: so
+it may be late. What broke, or was cut off, breaks again.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanto.decision import Promise
+from leanto.cascade import CLOUD_SHARE
+from leanto.decision import CANCELLED, Promise
 from leanto.errors import UserError
 from leanto.local.degeneration import Breakdown
-from leanto.policy.decide import decide, judge_answer, judge_breakdown, judge_certificate, judge_low, judge_stream, judge_structure
-from leanto.policy.figures import Costs, Figures, summed
+from leanto.policy.decide import decide, judge_answer, judge_breakdown, judge_certificate, judge_low, judge_stream, judge_structure, stay
+from leanto.policy.figures import Costs, Course, Figures, summed, taken
 from leanto.policy.logged import Logged
-from leanto.policy.schema import ARTIFACT, Policy
+from leanto.policy.schema import ARTIFACT, CloudTarget, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, Verdict
 from leanto.prompt_score import router_name
 
@@ -31,6 +33,7 @@ _BOTH = {
     "prompt_score": (0.0, 1.0),
     "lowest": (-math.inf, 0.0),
     "low": (-math.inf, 0.0),
+    "edge_ms": (0.0, math.inf),
     "valid_call": (True, False),
     "confidence": (0.0, 1.0),
 }
@@ -38,10 +41,12 @@ _MISSING = {
     "prompt_score": "the policy's router did not score the prompt",
     "lowest": "the stream was not watched with this window",
     "low": "the stream was not watched for low logprobs",
+    "edge_ms": "the log does not say how long the edge would have taken",
     "valid_call": "the edge's answer was not finished",
     "confidence": "the edge's answer was not finished",
     "promise": "the log does not say what was certified",
 }
+_FOLLOWS = ("NoRoute", "PromptRefused", "DeadlineExceeded")  # from the stages and the times, again
 _ANY_PROMISE = (Promise(), Promise(0.0, ""), Promise(math.inf, ""))
 Known = Mapping[str, tuple[Any, ...]]  # by name, every value that is possible: one, if it is known
 
@@ -68,30 +73,34 @@ def replay(log: Sequence[Logged], policy: Policy, *, skipped: int = 0, now: floa
     """Every request of the log under `policy`; certificates must hold at `now`. Raises UserError where nothing can be replayed."""
     if not log:
         raise UserError("the log holds no decision that could be replayed; a client writes one with log=FILE")
-    replayer, reasons = Replayer(policy, now), Counter[str]()
-    routes: list[str | None] = []
+    costs = Costs(log)
+    replayer, reasons = Replayer(policy, now, costs), Counter[str]()
+    courses: list[Course | None] = []
     for line in log:
         try:
-            routes.append(replayer.route(line))
+            courses.append(replayer.course(line))
         except Unreplayable as missing:
-            routes.append(None)
+            courses.append(None)
             reasons[str(missing)] += 1
-    done = [(line, route) for line, route in zip(log, routes, strict=True) if route is not None]
+    done = [(line, course) for line, course in zip(log, courses, strict=True) if course is not None]
     if not done:
         why = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
         raise UserError(f"no decision of the log can be replayed under this policy: {why}")
-    costs, missed = Costs(log), sum(reasons.values())
-    before = summed([costs.case(line, line.route) for line, _ in done])
-    after = summed([costs.case(line, route) for line, route in done], unreplayable=missed)
-    return Replay(before, after, sum(line.route != route for line, route in done), skipped, dict(reasons), tuple(routes))
+    before = summed([costs.case(line, taken(line)) for line, _ in done])
+    after = summed([costs.case(line, course) for line, course in done], unreplayable=reasons.total())
+    moved = sum(taken(line).route != course.route for line, course in done)
+    routes = tuple(course.route if course else None for course in courses)
+    return Replay(before, after, moved, skipped, dict(reasons), routes)
 
 
 class Replayer:
-    """One policy with its router and certificates, read once; `now` is when the certificates must hold (seconds since the epoch)."""
+    """One policy with its router and certificates, read once; `now` is when the certificates must hold (seconds since the epoch), `costs`
+    tell how long a leg takes."""
 
-    def __init__(self, policy: Policy, now: float = 0.0) -> None:
+    def __init__(self, policy: Policy, now: float = 0.0, costs: Costs | None = None) -> None:
         self._policy = policy
         self._now = now
+        self._costs = costs or Costs(())
         folder = Path(policy.origin).parent
         self._router = router_name(folder / policy.quality.router) if policy.quality.router else None
         self._certificates: Certificates | None = None
@@ -101,19 +110,33 @@ class Replayer:
 
             self._certificates = Certificates(files, (), policy.quality.certificate_key)
 
-    def route(self, line: Logged) -> str:
-        """Where the request would have gone: "local", "cloud", "local→cloud" or "none". Raises Unreplayable."""
+    def course(self, line: Logged) -> Course:
+        """What would have become of the request. Raises Unreplayable."""
+        if line.policy_hash == self._policy.hash and line.facts.router == self._router and self._certificates is None:
+            return taken(line)
+        course = self._only_one(line)
+        broke = line.error is not None and line.error not in _FOLLOWS and not line.edge_failed and not line.cloud_failed
+        if line.error != CANCELLED and not broke:
+            return course
+        if course.legs == line.route:
+            return replace(course, answered=False)
+        if line.error == CANCELLED:
+            raise Unreplayable("its caller had left")
+        return course
+
+    def _only_one(self, line: Logged) -> Course:
+        """The course that follows from every possible value of what is not known."""
         known = self._known(line)
-        routes = self._possible(line, known)
-        if len(routes) == 1:
-            return routes.pop()
+        courses = self._possible(line, known)
+        if len(courses) == 1:
+            return courses.pop()
         if LOCAL not in line.route and not line.local_tokens:
             raise Unreplayable("the edge did not try it")
         open_ = [name for name, values in known.items() if len(values) > 1]
-        decisive = [name for name in open_ if self._possible(line, {**known, name: known[name][:1]}) != routes]
+        decisive = [name for name in open_ if self._possible(line, {**known, name: known[name][:1]}) != courses]
         raise Unreplayable(_MISSING[(decisive or open_)[0]])
 
-    def _possible(self, line: Logged, known: Known) -> set[str]:
+    def _possible(self, line: Logged, known: Known) -> set[Course]:
         return {self._through(line, dict(zip(known, values, strict=True))) for values in itertools.product(*known.values())}
 
     def _known(self, line: Logged) -> Known:
@@ -121,18 +144,29 @@ class Replayer:
         known: dict[str, tuple[Any, ...]] = dict(_BOTH)
         if self._policy.quality.router is None or self._router is None or self._router == line.facts.router:
             known["prompt_score"] = (line.facts.prompt_score if self._router else None,)
-        window, finished = self._policy.handoff.window, line.confidence is not None or line.valid_call is False
+        window = self._policy.handoff.window
         if line.lowest is not None and line.window == window:
-            known["lowest"] = (line.lowest,) if finished else (line.lowest, -math.inf)
-        elif finished and line.local_tokens < window:
+            known["lowest"] = (line.lowest,) if line.finished else (line.lowest, -math.inf)
+        elif line.finished and line.local_tokens < window:
             known["lowest"] = (None,)
-        if finished and line.low is not None:
+        if line.finished and line.low is not None:
             known["low"] = (line.low,)
         if line.valid_call is not None or line.confidence is not None:
             known["valid_call"] = (line.valid_call is not False,)
         if line.confidence is not None:
             known["confidence"] = (line.confidence,)
-        return known | {"promise": self._promised(line)}
+        return known | {"edge_ms": self._edge_ms(line), "promise": self._promised(line)}
+
+    def _edge_ms(self, line: Logged) -> tuple[float | None, ...]:
+        """How long the edge takes to the end of its answer: as measured, else what it takes others; None where nobody knows."""
+        if line.cut_off:
+            return math.nextafter(line.total_ms, math.inf), math.inf  # longer than that
+        if line.route == LOCAL and line.answered and not line.cloud_failed:
+            return (line.total_ms,)
+        others = self._costs.ms(line.facts.task, LOCAL)
+        if not line.finished:
+            return (others,)
+        return (0.0, line.total_ms) if others is None else (min(others, line.total_ms),)
 
     def _promised(self, line: Logged) -> tuple[Promise, ...]:
         """What the certificates say; those that a model carries are not in the log, but what they said is."""
@@ -147,25 +181,30 @@ class Replayer:
         score = line.facts.score
         return (self._certificates.promise(line.edge_build, cloud, line.facts.task, self._now, score=score, alarmed=lambda _: False),)
 
-    def _through(self, line: Logged, known: Mapping[str, Any]) -> str:
-        """The stages, as a client goes through them; what broke in a leg would have broken again."""
+    def _through(self, line: Logged, known: Mapping[str, Any]) -> Course:
+        """The stages, as a client goes through them."""
         policy = self._policy
-        facts = replace(line.facts, prompt_score=known["prompt_score"])
-        verdict = decide(policy, facts, line.snapshot, line.spent)
-        route: str = verdict.start or "none"
-        if route == LOCAL and line.edge_failed:
-            route = line.route if CLOUD in verdict.allowed and policy.handoff.max_switches else "none"
-        elif route == LOCAL and policy.handoff.max_switches:
-            start = self._judged(line, verdict, known).start
-            route = f"{LOCAL}→{CLOUD}" if start == CLOUD else start or "none"
-        if CLOUD in route and line.cloud_failed:
-            best_effort = LOCAL in verdict.constrained and policy.offline.mode == "local_best_effort"
-            return line.route if best_effort and LOCAL in line.route else "none"
-        return route
+        verdict = decide(policy, replace(line.facts, prompt_score=known["prompt_score"]), line.snapshot, line.spent)
+        if verdict.start is None:
+            return Course("none", answered=False)
+        if verdict.start == CLOUD:
+            return self._in_cloud(line, verdict, CLOUD, 0.0, known)
+        if verdict.allowed != (LOCAL,) and not policy.handoff.max_switches:
+            verdict = stay(verdict, "max_switches", 0, 0, "max-switches", "")
+        if line.edge_failed:
+            return self._without_edge(line, verdict, known)
+        verdict = self._watched(line, verdict, known)
+        if verdict.start == LOCAL:
+            if _over(known["edge_ms"], policy.budgets.deadline_ms):
+                return Course(LOCAL, answered=False, ms=policy.budgets.deadline_ms)
+            verdict = self._judged(line, verdict, known)
+        if verdict.start == CLOUD:
+            return self._in_cloud(line, verdict, f"{LOCAL}→{CLOUD}", known["edge_ms"] or 0.0, known)
+        return Course(LOCAL, answered=verdict.start == LOCAL)
 
-    def _judged(self, line: Logged, verdict: Verdict, known: Mapping[str, Any]) -> Verdict:
-        """Stages 4 to 6, each only if the edge is still to answer."""
-        policy, task = self._policy, line.facts.task
+    def _watched(self, line: Logged, verdict: Verdict, known: Mapping[str, Any]) -> Verdict:
+        """Stage 4, only while there is a cloud to turn to."""
+        policy = self._policy
         if CLOUD in verdict.allowed and known["lowest"] is not None:
             verdict = judge_stream(policy, verdict, known["lowest"])
         if CLOUD in verdict.allowed and verdict.start == LOCAL:
@@ -173,7 +212,12 @@ class Replayer:
         most = policy.handoff.max_repeats
         if CLOUD in verdict.allowed and verdict.start == LOCAL and (line.no_json or (most is not None and line.repeats > most)):
             verdict = judge_breakdown(policy, verdict, Breakdown("broken off", False, True, "as logged"))
-        if verdict.start == LOCAL and task == "call":
+        return verdict
+
+    def _judged(self, line: Logged, verdict: Verdict, known: Mapping[str, Any]) -> Verdict:
+        """Stages 5 and 6."""
+        policy, task = self._policy, line.facts.task
+        if task == "call":
             verdict = judge_structure(policy, verdict, known["valid_call"])
         if verdict.start == LOCAL:
             verdict = judge_answer(policy, verdict, task, known["confidence"], line.artifact_threshold, known["promise"])
@@ -181,3 +225,52 @@ class Replayer:
             given_up = low is not None and floor is not None and low < floor  # it was certified without such answers
             verdict = judge_certificate(policy, verdict, 0.0 if given_up else known["confidence"], known["promise"])
         return verdict
+
+    def _without_edge(self, line: Logged, verdict: Verdict, known: Mapping[str, Any]) -> Course:
+        """The edge breaks again: to the cloud, if it may be."""
+        if CLOUD not in verdict.allowed:
+            return Course(line.route, answered=False)
+        alone = replace(verdict, constrained=(CLOUD,))
+        if CLOUD in line.route:
+            return self._in_cloud(line, alone, line.route, 0.0, known)
+        return self._in_cloud(line, alone, f"{LOCAL}→{CLOUD}" if line.local_tokens else CLOUD, line.total_ms, known)
+
+    def _in_cloud(self, line: Logged, verdict: Verdict, legs: str, since_ms: float, known: Mapping[str, Any]) -> Course:
+        """From `since_ms` on the cloud answers in the time that it gets, or the edge takes over where it may."""
+        deadline_ms, timeout_ms = self._policy.budgets.deadline_ms, (self._policy.cloud or CloudTarget()).timeout_ms
+        since_ms = min(since_ms, deadline_ms)
+        share = CLOUD_SHARE if LOCAL in verdict.constrained else 1.0
+        until_ms = since_ms + min(timeout_ms, share * (deadline_ms - since_ms))
+        if not line.cloud_failed:
+            if not _over(self._answered_ms(line, legs, since_ms), until_ms):
+                return Course(legs)
+        elif line.cloud_late and until_ms > line.total_ms:
+            raise Unreplayable("the cloud was late, and would have had more time")
+        best_effort = LOCAL in verdict.constrained and not line.edge_failed and self._policy.offline.mode == "local_best_effort"
+        lost = Course(line.route if line.cloud_failed else legs, False, None if line.cloud_failed else until_ms)
+        return self._back_on_edge(line, lost, until_ms, known) if best_effort else lost
+
+    def _back_on_edge(self, line: Logged, lost: Course, at_ms: float, known: Mapping[str, Any]) -> Course:
+        """The edge's answer, if it has one, or makes one in the time that is left: as it did, else by what it takes others."""
+        deadline_ms = self._policy.budgets.deadline_ms
+        if line.cloud_failed and line.answered and LOCAL in line.route and line.total_ms <= deadline_ms:
+            return taken(line)
+        if line.finished:
+            return Course(line.route if line.cloud_failed else LOCAL, ms=at_ms)
+        if known["edge_ms"] is None:
+            raise Unreplayable(_MISSING["edge_ms"])
+        if _over(at_ms + known["edge_ms"], deadline_ms):
+            return replace(lost, ms=deadline_ms)
+        return Course(f"{CLOUD}→{LOCAL}" if line.cloud_failed and CLOUD in line.route else LOCAL, ms=at_ms + known["edge_ms"])
+
+    def _answered_ms(self, line: Logged, legs: str, since_ms: float) -> float | None:
+        """When the cloud's answer is complete: as measured, else after what it takes others."""
+        if line.answered and legs == line.route:
+            return line.total_ms
+        others = self._costs.ms(line.facts.task, CLOUD)
+        return None if others is None else since_ms + others
+
+
+def _over(ms: float | None, limit_ms: float) -> bool:
+    """Whether it is too late; what nobody knows is taken to be in time."""
+    return ms is not None and ms > limit_ms
