@@ -130,7 +130,7 @@ class Replayer:
         courses = self._possible(line, known)
         if len(courses) == 1:
             return courses.pop()
-        if LOCAL not in line.route and not line.local_tokens:
+        if LOCAL not in line.route and not line.local_tokens and not line.cut_off:
             raise Unreplayable("the edge did not try it")
         open_ = [name for name, values in known.items() if len(values) > 1]
         decisive = [name for name in open_ if self._possible(line, {**known, name: known[name][:1]}) != courses]

@@ -151,8 +151,9 @@ def test_whether_a_deadline_is_kept_is_not_known_where_times_are_not() -> None:
 def test_an_edge_that_was_cut_off_is_cut_off_again_and_with_more_time_nobody_knows() -> None:
     late = line("local", None, error="DeadlineExceeded", edge_late=True, total_ms=50.0, facts=replace(FACTS, cloud_configured=False))
     assert replay([late], HURRIED).after.unanswered == replay([late], HURRIED).before.unanswered == 1
-    with pytest.raises(Unreplayable, match="how long the edge"):
-        Replayer(hurried(60)).course(late)
+    for cut in (late, replace(late, route="none", local_tokens=0)):
+        with pytest.raises(Unreplayable, match="how long the edge"):
+            Replayer(hurried(60)).course(cut)
 
 
 def test_the_same_policy_cuts_off_the_same_request_whatever_it_did_not_measure() -> None:
