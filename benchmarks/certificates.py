@@ -7,21 +7,17 @@ largest probability, as it is.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import leanto_edge
-from benchmarks.measure import Row, Section, parser, publish
+from benchmarks import embedded_pair
+from benchmarks.measure import Row, Section, clopper_pearson, parser, publish
 from leanto.certificates.audit import Audit, observe
-from leanto.certificates.selective_risk import Flags, Vector, certify, least_pairs, prefix_p_values, upper_bound
-from leanto.cli.calibrate import answers
-from leanto.confidence import fit, predict
+from leanto.certificates.selective_risk import Flags, Vector, certify, least_pairs, prefix_p_values
 
 LARGE = {
     "Qwen-1_8B": "Qwen-72B",
@@ -39,15 +35,13 @@ PAIRS = 3000
 LEAST, WORTH_IT = 0.1, 0.2  # what the exact threshold keeps, for a pair to be looked at, and to be worth a router
 LONGEST = 2000
 
-Answered = tuple[list[leanto_edge.Token], bool, bool]  # the edge's evidence, whether it is right, whether the cloud is
-
 
 def sections(data: Path, quick: bool) -> list[Section]:
     """Certificates, the embedded pair, and audits, each for both alphas."""
     splits = 60 if quick else 300
     return [
         ("certificates", lambda: [row for alpha in ALPHAS for row in _certificates(data, alpha, splits)]),
-        ("embedded pair", lambda: _embedded(data, splits)),
+        ("embedded pair", lambda: embedded_pair.measure(data, thirds=max(10, splits // 15), quick=quick)),
         ("audit", lambda: [row for alpha in ALPHAS for row in (*_audits(alpha, splits), *_shifts(data, alpha, splits))]),
     ]
 
@@ -80,7 +74,7 @@ def _mean(rows: list[Row], low: float, delta: float, splits: int) -> Row:
         "delta": delta,
         **means,
         "kept_ci95": [means["kept"] - spread, means["kept"] + spread],
-        "broken_ci95": _interval(round(means["broken"] * splits * len(some)), splits * len(some)),
+        "broken_ci95": clopper_pearson(round(means["broken"] * splits * len(some)), splits * len(some)),
         "broken_worst": max(row["broken"] for row in some),
     }
 
@@ -148,7 +142,7 @@ def _audits(alpha: float, streams: int) -> list[Row]:
     """Alarms at the promised risk, and the answers audited until twice as much is noticed: from the start, or after 200 good ones."""
     row: Row = {"alpha": alpha, "delta": DELTA, "streams": streams}
     false = sum(one <= LONGEST for one in _alarms(alpha, alpha, 0, streams))
-    rows = [{"what": "audit, at the promised risk", **row, "alarms": false / streams, "alarms_ci95": _interval(false, streams)}]
+    rows = [{"what": "audit, at the promised risk", **row, "alarms": false / streams, "alarms_ci95": clopper_pearson(false, streams)}]
     # Wald (1945): no test that is wrong with at most delta and surely right in the end needs fewer on average
     least = math.log(1 / DELTA) / (2 * alpha * math.log(2) + (1 - 2 * alpha) * math.log((1 - 2 * alpha) / (1 - alpha)))
     for name, quiet in (("twice the risk", 0), ("twice the risk after 200", 200)):
@@ -205,51 +199,6 @@ def _first_alarm(alpha: float, stream: Flags) -> int:
         if state.alarmed:
             return state.audited
     return len(stream) + 1
-
-
-def _embedded(data: Path, splits: int) -> list[Row]:
-    """The pair that ships: pocket's confidence is fitted on a third of the validation commands, the others certify it against
-    pocket-large (worse: only pocket-large is right), and the test commands judge. Over random thirds; the last row is certified on all but
-    with the confidence as shipped, which was fitted on the same commands."""
-    edge, cloud = (leanto_edge.load(path) for path in (leanto_edge.embedded(), leanto_edge.embedded_large()))
-    answered = []
-    for split in ("valid", "test"):
-        lines = (data / "nlu" / f"assistant_{split}.jsonl").read_text().splitlines()
-        rows = [(row["utterance"], {"intent": row["intent"], "slots": row["slots"]}) for row in map(json.loads, lines)]
-        large = [right for _, right in answers(cloud, rows, "call")]
-        answered.append([(*one, right) for one, right in zip(answers(edge, rows, "call"), large, strict=True)])
-    valid, test = answered
-    found = []
-    for seed in range(max(10, splits // 15)):
-        order = np.random.default_rng(seed).permutation(len(valid))
-        third = len(valid) // 3
-        model = fit([valid[i][:2] for i in order[:third]])
-        found.append(_served(model, [valid[i] for i in order[third:]], test))
-    means: Row = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
-    least = {f"{key}_least": min(one[key] for one in found) for key in ("local", "points_to_cloud")}
-    first: Row = {"what": f"pocket to pocket-large, mean of {len(found)} thirds", "alpha": 0.05, "delta": DELTA, **means, **least}
-    return [first, {"what": "as shipped", "alpha": 0.05, "delta": DELTA, **_served(edge.info.confidence["call"], valid, test)}]
-
-
-def _served(model: Mapping[str, Any], labelled: list[Answered], test: list[Answered]) -> dict[str, float]:
-    """What the threshold certified on `labelled` does to the test commands."""
-    one = certify([predict(model, tokens) for tokens, _, _ in labelled], [cloud and not edge for _, edge, cloud in labelled], 0.05, DELTA)
-    threshold = one.threshold if one else 2.0
-    kept = [(predict(model, tokens) >= threshold, edge, cloud) for tokens, edge, cloud in test]
-    exact = float(np.mean([edge if local else cloud for local, edge, cloud in kept]))
-    local = sum(local for local, _, _ in kept)
-    return {
-        "threshold": threshold,
-        "local": local / len(kept),
-        "risk": sum(local and cloud and not edge for local, edge, cloud in kept) / max(1, local),
-        "exact_match": exact,
-        "points_to_cloud": 100 * (exact - float(np.mean([cloud for _, _, cloud in kept]))),
-    }
-
-
-def _interval(count: int, n: int) -> list[float]:
-    """95 % Clopper–Pearson."""
-    return [1 - upper_bound(n - count, n, 0.025), upper_bound(count, n, 0.025)]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from leanto.certificates.selective_risk import upper_bound
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 
@@ -46,6 +48,11 @@ def quantile(figures: Sequence[float], q: float) -> float:
 def median(figures: Sequence[float]) -> float:
     """The median."""
     return statistics.median(figures)
+
+
+def clopper_pearson(count: int, n: int) -> list[float]:
+    """The exact 95 % interval of a share, `count` of `n`."""
+    return [1 - upper_bound(n - count, n, 0.025), upper_bound(count, n, 0.025)]
 
 
 def run_cli(title: str, measure: Callable[[bool], list[Row]]) -> None:

@@ -1,8 +1,8 @@
 """The promise that the shipped pair comes with: `python certify.py MODELS --data DATA`, run by ship.py as its last step.
 
-pocket's confidence is fitted on a third of the validation commands; the others certify the threshold above which at most 5 % of its
-calls are worse than pocket-large's (wrong where pocket-large is right), with confidence 95 %. The key that signs is made here and not
-kept: the public half goes into the shipped policy.
+pocket's confidence, that a call is right, is fitted on a third of the validation commands; the others certify the threshold above which
+at most 5 % of its calls say something else than pocket-large's, with confidence 95 %. That is what an audit can see, and no call is worse
+than pocket-large's that says the same. The key that signs is made here and not kept: the public half goes into the shipped policy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from evaluate import answer, is_exact
 
 import leanto_edge
-from leanto.certificates.certificate import from_points, score_name, sign
+from leanto.certificates.agreement import DISAGREEMENT, same
+from leanto.certificates.certificate import from_points, sign
+from leanto.certificates.certified import score_name
 from leanto.certificates.selective_risk import certify
 from leanto.confidence import fit, predict_in_stream
 from leanto_edge.artifact import annotate_artifact
@@ -43,12 +45,14 @@ def promise(models: Path, data: Path) -> str:
     edge, cloud = leanto_edge.load(models / "pocket"), leanto_edge.load(models / "pocket-large")
     rows = corpus.rows(data, "valid")
     random.Random(0).shuffle(rows)
-    tokens = [(completion.tokens, is_exact(row, completion)) for row in rows for completion in (answer(edge, row),)]
     learnt = len(rows) // 3
-    confidence = fit(tokens[:learnt], precision=PRECISION)
-    scores = [predict_in_stream(confidence, evidence) for evidence, _ in tokens[learnt:]]
-    worse = [not right and is_exact(row, answer(cloud, row)) for row, (_, right) in zip(rows[learnt:], tokens[learnt:], strict=True)]
-    found = [one for alpha in ALPHAS if (one := certify(scores, worse, alpha, DELTA))]
+    calls = [answer(edge, row) for row in rows]
+    confidence = fit(
+        [(call.tokens, is_exact(row, call)) for row, call in zip(rows[:learnt], calls[:learnt], strict=True)], precision=PRECISION
+    )
+    scores = [predict_in_stream(confidence, call.tokens) for call in calls[learnt:]]
+    differ = [not same(call.text, answer(cloud, row).text) for row, call in zip(rows[learnt:], calls[learnt:], strict=True)]
+    found = [one for alpha in ALPHAS if (one := certify(scores, differ, alpha, DELTA))]
     now = float(int(time.time()))
     made = from_points(
         found,
@@ -56,6 +60,7 @@ def promise(models: Path, data: Path) -> str:
         build=edge.info.build_hash,
         cloud_model=f"{cloud.info.name}@{cloud.info.build_hash}",
         score=score_name(confidence),
+        event=DISAGREEMENT,
         issued_at=now,
         expires_at=now + 86_400 * DAYS,
     )

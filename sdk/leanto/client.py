@@ -157,10 +157,13 @@ class AsyncClient:
         policy = self.policy
         seen = self._look(policy, self.request(policy, prompt, task, private, privacy, {}))
         model = self.edge.info.confidence.get(seen.request.task) if self.edge.info.fit else None
-        planned = foresee(policy, seen.decide(), seen.request.task, model["threshold"] if model else None, self._promise(seen))
+        threshold, low_floor = model["threshold"] if model else None, seen.facts.edge_low_floor
+        promise = self._promise(seen)
+        planned = foresee(policy, seen.decide(), seen.request.task, threshold, promise, low_floor)
         ece = model.get("ece") if model and planned.start == LOCAL else None
         audit = foreseen(seen, planned.allowed)
-        return replace(record(seen, planned, planned.start or "none", self._clock.wall(), audit), ece=ece)
+        promised = promise if planned.start == LOCAL else None
+        return replace(record(seen, planned, planned.start or "none", self._clock.wall(), audit, promised), ece=ece)
 
     @property
     def policy(self) -> Policy:
@@ -246,8 +249,10 @@ class AsyncClient:
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
 
     def _promise(self, seen: Situation) -> Promise:
-        answered = self._leg.model_id if self._leg else None
-        return self._certified.promise(seen.policy, self.edge.info, seen.request.task, answered, seen.snapshot.taken_at)
+        if self._cloud is None:
+            return Promise(why_not="there is no cloud to compare with")
+        answered, ask, now = self._leg.model_id if self._leg else None, seen.request, seen.snapshot.taken_at
+        return self._certified.promise(seen.policy, self.edge.info, ask.task, answered, now, temperature=ask.temperature)
 
     def _open_cloud(self) -> CloudLeg:
         """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""

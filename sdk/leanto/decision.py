@@ -17,6 +17,8 @@ Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending", "skipp
 Value = str | float | int | bool | None
 CANCELLED = "cancelled"
 
+SAMPLED = "the answer is sampled, and certificates speak of greedy ones (temperature 0)"  # why nothing is promised of it
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -64,15 +66,19 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """That at most `alpha` of the answers with a score from `threshold` on are worse than the cloud's, with confidence 1 − `delta`.
+    """That at most `alpha` of the answers with a score from `threshold` on are a case of `event` (see
+    `certificates.agreement.EVENTS`), with confidence 1 − `delta`.
 
-    `threshold` None promises nothing, and `why_not` says why; `broken` where that is the audit's finding, which no score outweighs.
+    `threshold` None promises nothing, and `why_not` says why; `named` where there is a certificate all the same, and `broken` where that
+    is the audit's finding, which no score outweighs.
     `audit` names the record of audits that watches it; `alarms` were raised on looser thresholds of the same certificate before.
     """
 
     threshold: float | None = None
     why_not: str = "there is none"
+    named: bool = False
     broken: bool = False
+    event: str = ""
     alpha: float = 0.0
     delta: float = 0.0
     audit: str = ""

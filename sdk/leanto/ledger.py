@@ -39,6 +39,7 @@ class Ledger:
         self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._lost = False  # a write failed: the sums are too low from here on
+        self._lost_audits: set[str] = set()  # a write failed: what these would have found is not known
         try:
             self._database = sqlite3.connect(
                 ":memory:" if path is None else path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
@@ -94,12 +95,14 @@ class Ledger:
                     (name, json.dumps(after.to_dict())),
                 )
         except (sqlite3.Error, ValueError):
-            self._lost = True
+            self._lost_audits.add(name)
             return None
         return after
 
     def alarmed(self, name: str) -> bool:
-        """Whether that audit raised its alarm, or can no longer be read. Never raises."""
+        """Whether that audit raised its alarm, can no longer be read, or could not be written once. Never raises."""
+        if name in self._lost_audits:
+            return True
         try:
             with self._lock:
                 state = self._audit(name)

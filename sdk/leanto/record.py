@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from leanto.decision import CANCELLED, Check, Decision, Facts, Spent, Stage
+from leanto.decision import CANCELLED, Check, Decision, Facts, Promise, Spent, Stage
 from leanto.policy import Policy, Verdict, decide
 from leanto.policy.schema import CloudTarget
 from leanto.policy.verdict import TARGETS
@@ -34,8 +34,10 @@ class Situation:
         return decide(self.policy, self.facts, self.snapshot, self.spent)
 
 
-def record(seen: Situation, verdict: Verdict, route: str, at: float, audit: Check | None = None) -> Decision:
-    """The decision so far, made at `at` (seconds since the epoch), with what the `audit` says, if it comes to that."""
+def record(
+    seen: Situation, verdict: Verdict, route: str, at: float, audit: Check | None = None, promise: Promise | None = None
+) -> Decision:
+    """The decision so far, made at `at` (seconds since the epoch), with what the `audit` says and what is promised, if it comes to that."""
     return Decision(
         request_id=secrets.token_hex(8),
         policy_hash=seen.policy.hash,
@@ -44,7 +46,7 @@ def record(seen: Situation, verdict: Verdict, route: str, at: float, audit: Chec
         task=seen.request.task,
         privacy=seen.request.privacy,
         snapshot=seen.snapshot,
-        checks=every_stage((*verdict.checks, audit) if audit else verdict.checks),
+        checks=every_stage((*verdict.checks, audit) if audit else verdict.checks, promise),
         route=route,
         labels=verdict.labels,
         facts=seen.facts,
@@ -61,7 +63,7 @@ def settle(
     sure, first = run.confidence, run.first_text_at
     audit = ended if isinstance(ended, Check) else None
     return replace(
-        record(seen, run.verdict, run.route, at, audit),
+        record(seen, run.verdict, run.route, at, audit, run.promise if sure else None),
         cloud_model=run.cloud_model,
         cloud_evidence=run.cloud_evidence,
         confidence=sure.value if sure else None,
@@ -86,8 +88,8 @@ def settle(
     )
 
 
-def every_stage(checks: tuple[Check, ...]) -> tuple[Check, ...]:
-    """The checks in their order, and for each stage that had nothing to compare one that says so."""
+def every_stage(checks: tuple[Check, ...], promise: Promise | None = None) -> tuple[Check, ...]:
+    """The checks in their order, and for each stage that had nothing to compare one that says so; `promise` is that of a local answer."""
     told = list(checks)
     seen = {check.stage for check in checks}
     for stage, (name, reason) in _NOTHING.items():
@@ -95,7 +97,8 @@ def every_stage(checks: tuple[Check, ...]) -> tuple[Check, ...]:
             later = _ORDER[_ORDER.index(stage) + 1 :]
             place = next((i for i, check in enumerate(told) if check.stage in later), len(told))
             allowed = told[place - 1].allowed_after if place else TARGETS
-            told.insert(place, Check(stage, name, None, None, "skipped", allowed, reason))
+            why = promise.why_not if promise and stage == "certificate" else reason
+            told.insert(place, Check(stage, name, None, None, "skipped", allowed, why))
     return tuple(told)
 
 
@@ -104,7 +107,7 @@ _NOTHING: dict[Stage, tuple[str, str]] = {
     "prompt": ("router", "the policy names none"),
     "stream": ("evidence", "nothing to watch: no local answer, or no cloud to turn to"),
     "answer": ("confidence", "no local answer was finished"),
-    "certificate": ("certificate", "none speaks of this answer"),
+    "certificate": ("certificate", "no local answer was finished"),
     "audit": ("share", "no answer to ask again"),
 }
 

@@ -91,15 +91,16 @@ def test_the_task_defaults_to_what_the_model_knows() -> None:
 
 
 def test_explain_spends_no_token_and_shows_what_is_still_to_come() -> None:
-    edge = FakeEdge(call_tokens(CALL), confidence={"call": {"threshold": 0.7, "ece": 0.0561}})
+    edge = FakeEdge(call_tokens(CALL), confidence={"call": {"threshold": 0.7, "ece": 0.0561, "stream_floor": -0.5}})
     with make(edge, cloud=UntouchableCloud()) as client:
         decision = client.explain("when do I wake")
     assert "expected calibration error 0.056" in decision.explain()
     assert edge.requests == []
     assert decision.route == "local"
-    assert [(check.stage, check.threshold) for check in decision.checks if check.verdict == "pending"] == [
-        ("stream", -2.5),
-        ("answer", 0.7),
+    assert [(check.name, check.threshold) for check in decision.checks if check.verdict == "pending"] == [
+        ("mean_logprob_16", -2.5),
+        ("low_logprob", -0.5),
+        ("confidence", 0.7),
     ]
 
 

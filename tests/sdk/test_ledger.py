@@ -104,6 +104,16 @@ def test_a_ledger_that_cannot_be_written_is_unknown_from_then_on(tmp_path: Path)
     assert ledger.last_day() == Spending(known=False)
 
 
+def test_an_audit_that_could_not_be_written_counts_as_alarmed_and_no_other_does(tmp_path: Path) -> None:
+    ledger, other = Ledger(tmp_path / "l"), Ledger(tmp_path / "l")
+    assert ledger.observe("a", False, alpha=0.05, delta=0.05) is not None
+    other._database.execute("BEGIN EXCLUSIVE")
+    assert ledger.observe("a", True, alpha=0.05, delta=0.05) is None
+    other._database.execute("ROLLBACK")
+    assert (ledger.alarmed("a"), ledger.alarmed("b")) == (True, False)
+    assert ledger.last_day().known  # nothing that was spent is missing
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="mounts a full file system")
 def test_a_full_disk_makes_the_ledger_unknown(tmp_path: Path) -> None:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], check=False, capture_output=True).returncode:

@@ -1,9 +1,16 @@
-"""Whether two answers say the same: what labels a local answer where only the cloud's is known. Knows nothing of models."""
+"""Whether two answers say the same, and what else may be held against a local one. Knows nothing of models."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+DISAGREEMENT = "disagreement"  # the one event that an audit sees; an answer worse than the cloud's always is one, so it bounds these too
+EVENTS = {  # what a certificate may bound, as "at most 5 % of the answers …"
+    DISAGREEMENT: "say something else than the cloud's",
+    "worse": "are worse than the cloud's",
+    "wrong": "are wrong",
+}
 
 
 def same(text: str, completion: Any) -> bool:

@@ -18,7 +18,7 @@ PATIENCE = 200.0  # audited answers after which half of the rest is bet
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The state after `audited` answers, `worse` of them worse than the cloud's: `staked` is the money in the bet, against the promise
+    """The state after `audited` answers, `worse` of them other than the cloud's: `staked` is the money in the bet, against the promise
     P(worse) ≤ `alpha`. `alarmed` stays, whatever comes after."""
 
     alpha: float

@@ -1,4 +1,4 @@
-"""Asks a consented sample of certified local answers again in the cloud, and writes down whether they were worse: see `audit`.
+"""Asks a consented sample of certified local answers again in the cloud, and writes down whether the two disagree: see `audit`.
 
 It works beside the request, after its answer. An audit that fails says nothing, and costs the caller nothing but what was sent.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from leanto.certificates.agreement import same
+from leanto.certificates.agreement import DISAGREEMENT, same
 from leanto.decision import Check, Promise, Target
 from leanto.errors import LeantoError
 from leanto.ledger import Ledger
@@ -57,16 +57,20 @@ class Auditor:
         self._running: set[asyncio.Task[None]] = set()
 
     def chooses(self, seen: Situation, run: Cascade) -> Check:
-        """Stage 7: "pass" where this answer is asked again. It must be certified, greedy, consented to, and the cloud allowed all along."""
-        allowed, share = run.verdict.allowed, seen.policy.audit.share
+        """Stage 7: "pass" where this answer is asked again. It must be consented to, the cloud allowed all along, and the promise one that
+        can be watched: of disagreement. An audit that took every disagreement for a worse answer would soon refute a promise that holds.
+        """
+        allowed, share, event = run.verdict.allowed, seen.policy.audit.share, run.promise.event
         closed = never(seen, allowed)
         if closed is not None:
             return closed
         may_leave = CLOUD in run.verdict.constrained and not run.verdict.offline
-        certified = run.route == LOCAL and "certified" in run.verdict.labels and seen.request.temperature == 0
-        if not (may_leave and certified):
-            reason = "only certified, greedy answers of the edge are asked again, and where the cloud may see them"
+        if not (may_leave and run.route == LOCAL and "certified" in run.verdict.labels):
+            reason = "only certified answers of the edge are asked again, and where the cloud may see them"
             return Check("audit", "certified", False, True, "skipped", allowed, reason, "such an answer")
+        if event != DISAGREEMENT:
+            reason = "an audit sees disagreement only"
+            return Check("audit", "promise", event, DISAGREEMENT, "skipped", allowed, reason, "a promise of that")
         drawn = self._chance()
         if drawn < share:
             return Check("audit", "draw", drawn, share, "pass", allowed, "asked again in the cloud", f">= {share!r}")
@@ -108,12 +112,12 @@ class Auditor:
         if finished:
             self._write_down(not same(answer, "".join(parts)), promise)
 
-    def _write_down(self, worse: bool, promise: Promise) -> None:
-        after = self._ledger.observe(promise.audit, worse, alpha=promise.alpha, delta=promise.delta)
+    def _write_down(self, differs: bool, promise: Promise) -> None:
+        after = self._ledger.observe(promise.audit, differs, alpha=promise.alpha, delta=promise.delta)
         if after is None:
-            _log.warning("an audit could not be written down: its certificate counts as none from here on")
-        elif after.alarmed and worse:
+            _log.warning("audit %s could not be written down: it counts as alarmed from here on", promise.audit)
+        elif after.alarmed and differs:
             _log.warning(
-                "audit %s: %d of %d answers were worse than the cloud's, where at most %.3g was promised; a stricter threshold applies",
+                "audit %s: %d of %d answers were other than the cloud's, where at most %.3g was promised; a stricter threshold applies",
                 *(promise.audit, after.worse, after.audited, promise.alpha),
             )

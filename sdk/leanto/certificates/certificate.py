@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from leanto.certificates.agreement import EVENTS
 from leanto.decision import Promise
 from leanto.errors import CertificateError
 
 if TYPE_CHECKING:
     from leanto.certificates.selective_risk import Certified
 
-FORMAT = 1
+FORMAT = 2
 SKEW_S = 300.0  # how far this clock may be behind the issuer's
 _LABEL = b"leanto risk certificate\x00"
 _LIMIT_CHARS = 64 << 10
@@ -35,7 +36,7 @@ _LIMIT_CHARS = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Answers with score ≥ `threshold` are worse than the cloud's with probability ≤ `alpha`; `kept_share` of all have it,
+    """Answers with score ≥ `threshold` are a case of the certificate's event with probability ≤ `alpha`; `kept_share` of all have it,
     and `bound` is the upper bound that was measured."""
 
     alpha: float
@@ -58,13 +59,15 @@ class Validity:
 class Certificate:
     """At confidence 1 − `delta`, from `n` pairs, each of `points` holds (the first is the promise, the others are stricter).
 
-    `build` is the hash of the edge build, `score` names what was compared with the threshold; times are seconds since the epoch.
+    `build` is the hash of the edge build, `score` names what was compared with the threshold, and `event` what was counted (see
+    `agreement.EVENTS`); times are seconds since the epoch.
     """
 
     task: str
     build: str
     cloud_model: str
     score: str
+    event: str
     delta: float
     n: int
     points: tuple[Point, ...]
@@ -76,6 +79,8 @@ class Certificate:
         names = (self.task, self.build, self.cloud_model, self.score)
         if not all(isinstance(name, str) and name and name.isprintable() for name in names):
             raise CertificateError("a certificate names its task, build, cloud model and score, each in one printable line")
+        if self.event not in EVENTS:
+            raise CertificateError(f"a certificate bounds one of these: {', '.join(EVENTS)}")
         shares = [self.delta, *(value for point in self.points for value in (point.alpha, point.kept_share, point.bound))]
         if not self.points or not all(_is_number(value) and 0 < value <= 1 for value in shares):
             raise CertificateError("a certificate has at least one point, with alpha, delta, kept share and bound above 0 and up to 1")
@@ -196,7 +201,7 @@ class Certificates:
             else:
                 reasons.append(valid.reason)
         if not found:
-            return Promise(why_not="; ".join(reasons) or "there is none")
+            return Promise(why_not="; ".join(reasons) or "there is none", named=bool(reasons))
         return max(found, key=lambda promise: (promise.broken, promise.threshold or 0.0))
 
 
@@ -206,9 +211,10 @@ def _standing(certificate: Certificate, alarmed: Callable[[str], bool]) -> Promi
     while alarmed(audit := f"{certificate.task} {name} {threshold!r}"):
         alarms, stricter = alarms + 1, tighten(certificate, threshold)
         if stricter is None:
-            return Promise(why_not="the audit found more answers worse than was promised; certify again", broken=True, alarms=alarms)
+            return Promise(why_not="the audit found more than was promised; certify again", named=True, broken=True, alarms=alarms)
         threshold = stricter
-    return Promise(threshold, "", alpha=certificate.alpha, delta=certificate.delta, audit=audit, alarms=alarms)
+    alpha, delta, event = certificate.alpha, certificate.delta, certificate.event
+    return Promise(threshold, "", named=True, event=event, alpha=alpha, delta=delta, audit=audit, alarms=alarms)
 
 
 def tighten(certificate: Certificate, threshold: float) -> float | None:

@@ -1,6 +1,7 @@
 """Which threshold keeps the risk of local answers below alpha, from n labelled pairs, with an exact guarantee. NumPy only.
 
-Pure functions of (score, worse) pairs: the score is the confidence in a local answer, `worse` says that the cloud's was better.
+Pure functions of (score, worse) pairs: the score is the confidence in a local answer, `worse` says that it is a case of what is to be
+rare: other than the cloud's, or worse, or wrong (see `agreement.EVENTS`).
 Knows nothing of models, of certificates as files, or of where the labels come from.
 """
 

@@ -12,7 +12,7 @@ from leanto.errors import UserError
 
 def add(commands: Any) -> None:
     """Add the command."""
-    about = "Show every audit in a ledger: how many answers were asked again, how many were worse, and whether the promise still stands."
+    about = "Show every audit in a ledger: how many answers were asked again, how many differed, and whether the promise still stands."
     parser = commands.add_parser("audit", help="whether certificates keep their promise", description=about)
     parser.add_argument("ledger", metavar="LEDGER", help='the file of Client(ledger="FILE")')
     parser.add_argument("--json", action="store_true", help="the audits as JSON")
@@ -38,5 +38,5 @@ def run(options: argparse.Namespace) -> int:
         for name, audit in audits.items():
             state = "ALARM" if audit.alarmed else "stands"
             bet = f"e-value {audit.e_value:.2f}, alarm at {1 / audit.delta:.0f}"
-            print(f"{state:<7} {name}: {audit.worse} of {audit.audited} worse, at most {audit.alpha:.2%} promised; {bet}")
+            print(f"{state:<7} {name}: {audit.worse} of {audit.audited} differ, at most {audit.alpha:.2%} promised; {bet}")
     return int(any(audit.alarmed for audit in audits.values()))

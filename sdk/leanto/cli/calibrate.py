@@ -6,9 +6,11 @@ import argparse
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from leanto.certificates.agreement import same
+from leanto.certificates.agreement import DISAGREEMENT, same
+from leanto.certificates.certified import score_name
 from leanto.cli.options import add_report
 from leanto.cli.output import check_new, write_new
 from leanto.errors import CertificateError, ModelError, OutputError
@@ -17,11 +19,28 @@ from leanto.jsonl import read_rows
 if TYPE_CHECKING:
     from leanto_edge import Engine, Token
 
-FORM = 'one JSON object a line: {"prompt": …, "completion": the right answer, or the cloud\'s}'
+FORM = 'one JSON object a line: {"prompt": …, "completion": the right answer, "cloud": the cloud\'s answer}, one of the two at least'
 TOKENS = 96
 LEARNT = 1 / 3  # of the lines, where the others are to be certified
 
-Answer = tuple[list["Token"], bool]
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt, and what is known of its answers: None is not."""
+
+    prompt: str
+    right: Any = None
+    cloud: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A local answer's evidence. `right`: whether it is the right one, or the cloud's where that is all that is known; `differs` from the
+    cloud's, None where that is not known."""
+
+    tokens: list[Token]
+    right: bool
+    differs: bool | None
 
 
 def add(commands: Any) -> None:
@@ -50,51 +69,54 @@ def run(options: argparse.Namespace) -> int:
         raise ModelError("--write needs --model: the embedded model is not changed")
     if options.certify:
         check_new(options.certify)
-    rows = read_pairs(options.pairs)
+    rows = read_examples(options.pairs)
     random.Random(options.seed).shuffle(rows)
     try:
         engine = leanto_edge.load(options.model or leanto_edge.embedded())
         if options.task == "call" and engine.call_form is None:
             raise ModelError(f"{engine.info.name}: makes no calls; choose --task text")
         found = list(answers(engine, rows, options.task))
+        fitting = [(one.tokens, one.right) for one in found]
     except leanto_edge.EdgeError as error:
         raise ModelError(f"{options.model or 'the embedded model'}: cannot be calibrated: {error}") from None
     learnt = round(len(found) * LEARNT) if options.certify else len(found)
     try:
-        model = fit(found[:learnt])
+        model = fit(fitting[:learnt])
     except ValueError as error:
         raise CertificateError(f"{options.pairs}: {error}") from None
     if options.certify:
-        pairs = [{"score": predict_in_stream(model, tokens), "worse": not right, "task": options.task} for tokens, right in found[learnt:]]
+        named = {"task": options.task, "score_name": score_name(model)}
+        pairs = [{"score": predict_in_stream(model, one.tokens), **_label(one), **named} for one in found[learnt:]]
         write_new(options.certify, "".join(json.dumps(pair) + "\n" for pair in pairs))
     if options.report:
         from leanto.report import calibration_page, held_out, write
 
-        write(calibration_page(engine.info.name, held_out(found), model["threshold"]), options.report)
+        write(calibration_page(engine.info.name, held_out(fitting), model["threshold"]), options.report)
     if options.write:
         _annotate(options.model, {**engine.info.confidence, options.task: model})
     print(json.dumps({options.task: model}) if options.json else describe(model, found, options))
     return 0
 
 
-def read_pairs(path: str) -> list[tuple[str, Any]]:
-    """(prompt, completion) of each line. Raises CertificateError naming the line that is none."""
-    return read_rows(path, _pair, form=FORM, error=CertificateError)
+def read_examples(path: str) -> list[Example]:
+    """Each line. Raises CertificateError naming the one that is none."""
+    return read_rows(path, _example, form=FORM, error=CertificateError)
 
 
-def answers(engine: Engine, rows: list[tuple[str, Any]], task: Literal["call", "text"]) -> Iterator[Answer]:
-    """The evidence of each greedy answer, and whether it is the known one; an answer without tokens is left out."""
+def answers(engine: Engine, rows: list[Example], task: Literal["call", "text"]) -> Iterator[Answer]:
+    """Each greedy answer, held against what is known; one without tokens is left out."""
     from leanto_edge import GenerationRequest, SamplingParams
 
-    for prompt, completion in rows:
-        done = engine.complete(GenerationRequest(prompt, task, SamplingParams(max_tokens=TOKENS)))
+    for row in rows:
+        done = engine.complete(GenerationRequest(row.prompt, task, SamplingParams(max_tokens=TOKENS)))
         if done.tokens:
-            yield list(done.tokens), same(done.text, completion)
+            differs = None if row.cloud is None else not same(done.text, row.cloud)
+            yield Answer(list(done.tokens), not differs if row.right is None else same(done.text, row.right), differs)
 
 
 def describe(model: dict[str, Any], found: list[Answer], options: argparse.Namespace) -> str:
     """What came of it, as a table."""
-    right = sum(good for _, good in found) / len(found)
+    right = sum(one.right for one in found) / len(found)
     rows = [
         ("answers", f"{len(found):,}, of which {right:.1%} are as given; fitted on {model['rows']:,}"),
         ("separates", f"AUROC {model['auroc']:.3f}"),
@@ -102,15 +124,23 @@ def describe(model: dict[str, Any], found: list[Answer], options: argparse.Names
         ("threshold", f"{model['threshold']:.3f} keeps answers of which 95 % were right; `leanto certify` finds one that is guaranteed"),
     ]
     rows += [("written", options.model)] if options.write else []
-    rows += [("certify", f"leanto certify {options.certify} --task {options.task}")] if options.certify else []
+    if options.certify:
+        model_option = f" --model {options.model}" if options.write else ""
+        later = "" if options.write else "; only to look at: without --write no model gives these scores"
+        rows.append(("certify", f"leanto certify {options.certify} --task {options.task}{model_option}{later}"))
     return "\n".join(f"{label:<12} {value}" for label, value in rows)
 
 
-def _pair(row: dict[str, Any]) -> tuple[str, Any]:
-    prompt, completion = row["prompt"], row["completion"]
-    if not isinstance(prompt, str) or not isinstance(completion, str | dict):
+def _example(row: dict[str, Any]) -> Example:
+    known = {name: row[name] for name in ("completion", "cloud") if name in row}
+    if not isinstance(row["prompt"], str) or not known or not all(isinstance(one, str | dict) for one in known.values()):
         raise TypeError
-    return prompt, completion
+    return Example(row["prompt"], known.get("completion"), known.get("cloud"))
+
+
+def _label(answer: Answer) -> dict[str, bool]:
+    """By the cloud's answer where that is known, for an audit can see as much; else by the right one."""
+    return {"wrong": not answer.right} if answer.differs is None else {DISAGREEMENT: answer.differs}
 
 
 def _annotate(path: str, confidence: dict[str, Any]) -> None:

@@ -6,10 +6,11 @@ import argparse
 import base64
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leanto.certificates.agreement import EVENTS
 from leanto.certificates.certified import score_name
 from leanto.cli.output import check_new, write_new
 from leanto.errors import CertificateError, ModelError
@@ -20,13 +21,30 @@ if TYPE_CHECKING:
 
     from leanto.certificates.selective_risk import Certified, Feasibility
 
-FORM = 'one JSON object a line: {"score": 0 to 1, "worse": true if the cloud\'s answer was better}, and perhaps {"task": …}'
+FORM = (
+    'one JSON object a line: {"score": 0 to 1, "disagreement": true if the cloud says something else}, or instead {"worse": true if its '
+    'answer is better} or {"wrong": …}, and perhaps {"task": …, "score_name": …}'
+)
 STRICTER = (1.0, 0.5, 0.25)  # of alpha: what an alarm of the audit can fall back to
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Answers of one task: their scores, and for each whether it is a case of `event` (see `agreement.EVENTS`). `score_name` says what
+    the scores are, where that is known."""
+
+    scores: list[float]
+    cases: list[bool]
+    event: str
+    score_name: str | None
 
 
 def add(commands: Any) -> None:
     """Add the command."""
-    about = "Find the threshold above which at most alpha of the local answers are worse than the cloud's, with confidence 1 − delta."
+    about = (
+        "Find the threshold above which at most alpha of the local answers say something else than the cloud's (or are worse, or wrong, as "
+        "the labels have it), with confidence 1 − delta. Audits can watch disagreement only."
+    )
     parser = commands.add_parser("certify", help="a guarantee for local answers", description=about)
     parser.add_argument("pairs", metavar="PAIRS", help=f"labelled answers, not those the score was fitted on; {FORM}")
     parser.add_argument("--alpha", type=float, default=0.05, help="risk to promise (default: 0.05)")
@@ -49,44 +67,49 @@ def run(options: argparse.Namespace) -> int:
 
     _check(options)
     key = _read_key(options.key) if options.key else None
-    scores, worse = read_pairs(options.pairs, options.task)
+    pairs = read_pairs(options.pairs, options.task)
     try:
-        report = feasibility(scores, worse, options.alpha, options.delta)
-        found = [one for factor in STRICTER if (one := certify(scores, worse, factor * options.alpha, options.delta))]
+        report = feasibility(pairs.scores, pairs.cases, options.alpha, options.delta)
+        found = [one for factor in STRICTER if (one := certify(pairs.scores, pairs.cases, factor * options.alpha, options.delta))]
     except ValueError as error:
         raise CertificateError(f"{options.pairs}: {error}") from None
     certified = [one for one in found if one.alpha == options.alpha]
     written = {}
     if key and certified:
-        written = {"file": options.out, "public_key": _write(options, found, key)}
+        written = {"file": options.out, "public_key": _write(options, pairs, found, key)}
     if options.json:
-        print(json.dumps({"feasibility": asdict(report), "certified": [asdict(one) for one in found] if certified else [], **written}))
+        certified_json = [asdict(one) for one in found] if certified else []
+        print(json.dumps({"event": pairs.event, "feasibility": asdict(report), "certified": certified_json, **written}))
     else:
-        print(describe(report, found if certified else [], written))
+        print(describe(pairs.event, report, found if certified else [], written))
     return 0 if certified else 1
 
 
-def read_pairs(path: str, task: str) -> tuple[list[float], list[bool]]:
-    """Scores and labels of `task`. Raises CertificateError with the line that is none."""
+def read_pairs(path: str, task: str) -> Pairs:
+    """Those of `task`. Raises CertificateError with the line that is none, and where not all of them speak of the same."""
     pairs = [pair for pair in read_rows(path, _pair, form=FORM, error=CertificateError) if pair[2] in (task, None)]
     if not pairs:
         raise CertificateError(f"{path}: no pairs for the task {task!r}; expected {FORM}")
-    return [score for score, _, _ in pairs], [worse for _, worse, _ in pairs]
+    scores, cases, _, events, names = map(list, zip(*pairs, strict=True))
+    for what, found in (("labels", set(events)), ("scores", set(names))):
+        if len(found) > 1:
+            raise CertificateError(f"{path}: holds {what} of several kinds ({', '.join(sorted(map(str, found)))}); certify them one by one")
+    return Pairs(scores, cases, events[0], names[0])
 
 
-def describe(report: Feasibility, found: list[Certified], written: dict[str, str]) -> str:
+def describe(event: str, report: Feasibility, found: list[Certified], written: dict[str, str]) -> str:
     """What can be hoped for first, then what was certified."""
     low, high = report.risk_bounds
     needed = "more than a million" if report.labels_needed is None else f"about {report.labels_needed:,}"
     rows = [
-        ("pairs", f"{report.n:,}, of which {report.risk:.1%} are worse than the cloud's ({low:.1%} to {high:.1%})"),
+        ("pairs", f"{report.n:,}, of which {report.risk:.1%} {EVENTS[event]} ({low:.1%} to {high:.1%})"),
         ("oracle", f"even one that knows which are could keep at most {report.oracle_share:.1%} local at {report.alpha:.1%}"),
         ("this score", f"would keep {report.score_share:.1%} if these pairs were all there is"),
         ("labels", f"{needed} to certify 85 % of that" if report.score_share else "no number certifies it with this score"),
     ]
     for one in found:
-        promise = f"score ≥ {one.threshold:.4f} keeps {one.kept_share:.1%} local, at most {one.alpha:.2%} worse"
-        rows.append(("certified", f"{promise} ({one.worse} of {one.kept:,} were, bound {one.bound:.2%}), confidence {1 - one.delta:.0%}"))
+        promise = f"score ≥ {one.threshold:.4f} keeps {one.kept_share:.1%} local, at most {one.alpha:.2%} of which {EVENTS[event]}"
+        rows.append(("certified", f"{promise} ({one.worse} of {one.kept:,} here, bound {one.bound:.2%}), confidence {1 - one.delta:.0%}"))
     if not found:
         rows.append(("certified", "nothing: these answers belong to the cloud, or more labels are needed"))
     if written:
@@ -94,12 +117,13 @@ def describe(report: Feasibility, found: list[Certified], written: dict[str, str
     return "\n".join(f"{label:<12} {value}" for label, value in rows)
 
 
-def _pair(row: dict[str, Any]) -> tuple[float, bool, Any]:
-    """Score, label and task."""
-    score, worse = row["score"], row["worse"]
-    if not isinstance(worse, bool) or isinstance(score, bool) or not 0 <= score <= 1:
+def _pair(row: dict[str, Any]) -> tuple[float, bool, Any, str, str | None]:
+    """Score, label, task, event and the score's name."""
+    score, name = row["score"], row.get("score_name")
+    (event,) = EVENTS.keys() & row.keys()
+    if not isinstance(row[event], bool) or isinstance(score, bool) or not 0 <= score <= 1 or not isinstance(name, str | None):
         raise TypeError
-    return float(score), worse, row.get("task")
+    return float(score), row[event], row.get("task"), event, name
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -131,8 +155,8 @@ def _read_key(path: str) -> Ed25519PrivateKey:
     return key
 
 
-def _write(options: argparse.Namespace, found: list[Certified], key: Ed25519PrivateKey) -> str:
-    """Write the signed certificate and return the public key to pin."""
+def _write(options: argparse.Namespace, pairs: Pairs, found: list[Certified], key: Ed25519PrivateKey) -> str:
+    """Write the signed certificate and return the public key to pin. Raises CertificateError where the scores are not the model's."""
     import leanto_edge
     from leanto.certificates import certificate
 
@@ -140,13 +164,20 @@ def _write(options: argparse.Namespace, found: list[Certified], key: Ed25519Priv
         info = leanto_edge.load(options.model or leanto_edge.embedded(), adapter=options.adapter).info
     except leanto_edge.ArtifactError as error:
         raise ModelError(str(error), path=str(error.path)) from None
+    score = options.score or score_name(info.confidence.get(options.task))
+    if pairs.score_name not in (score, None):
+        raise CertificateError(
+            f"{options.pairs}: its scores are {pairs.score_name!r:.42}, but {info.name} gives {score!r:.42}, of which they prove nothing: "
+            "let `leanto calibrate --certify` --write its confidence into the --model that is named here"
+        )
     now = float(int(time.time()))
     made = certificate.from_points(
         found,
         task=options.task,
         build=info.build_hash,
         cloud_model=options.cloud_model,
-        score=options.score or score_name(info.confidence.get(options.task)),
+        score=score,
+        event=pairs.event,
         issued_at=now,
         expires_at=now + 86400 * options.days,
     )

@@ -125,7 +125,7 @@ def run_replay(options: argparse.Namespace) -> int:
 
         task = Counter(line.facts.task for line in log).most_common(1)[0][0]
         pairs = read_pairs(options.pairs, task) if options.pairs else None
-        write(replay_page(log, found, policy, pairs), options.report)
+        write(replay_page(log, found, policy, (pairs.scores, pairs.cases) if pairs else None), options.report)
     if options.json:
         counts = {"moved": found.moved, "skipped": found.skipped, "unreplayable": found.unreplayable}
         print(json.dumps({"before": before, "after": after, **counts, "broken": broken}, indent=1))

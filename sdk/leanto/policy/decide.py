@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from leanto.certificates.agreement import DISAGREEMENT, EVENTS
 from leanto.decision import Facts, Promise, Spent, Target, Value
 from leanto.local.degeneration import Breakdown
 from leanto.policy.budgets import budget
 from leanto.policy.rules import Rule, context
-from leanto.policy.schema import ARTIFACT, SECRET, Policy
+from leanto.policy.schema import SECRET, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, TARGETS, Finding, Verdict, above, below, lean, take_away
 from leanto.signals import Snapshot
 
@@ -87,17 +88,18 @@ def judge_answer(
 def judge_certificate(policy: Policy, verdict: Verdict, confidence: float, promise: Promise) -> Verdict:
     """Stage 6: the certified threshold, or, where no certificate holds, what the policy says of that."""
     if promise.threshold is not None:
-        reason = "answers above it are worse than the cloud's as seldom as was promised"
+        reason = f"answers above it {EVENTS.get(promise.event, EVENTS['worse'])} as seldom as was promised"
+        if policy.audit.share and promise.event != DISAGREEMENT:
+            reason = f"{reason}; no audit watches that, for it sees disagreement only"
         if promise.alarms:
             verdict, reason = verdict.label("tightened"), f"{reason}; the audit raised it (alarms: {promise.alarms})"
         fails, flip = not confidence >= promise.threshold, below(confidence, promise.threshold)
         found = Finding("certificate", "confidence", confidence, promise.threshold, fails, "below-certificate", reason, flip)
         return _lean(policy, verdict if fails else verdict.label("certified"), found)
-    if _goes_without(policy, promise):
-        return verdict
-    leans, reason = promise.broken or policy.quality.uncertified == "cloud", f"no certificate: {promise.why_not}"
-    label = "audit-alarm" if promise.broken else "uncertified"
-    return _lean(policy, verdict, Finding("certificate", "certificate", False, True, leans, label, reason, "one that holds"))
+    if not _leans_uncertified(policy, promise):
+        return _go_without(verdict, promise)
+    label, reason = "audit-alarm" if promise.broken else "uncertified", f"no certificate: {promise.why_not}"
+    return _lean(policy, verdict, Finding("certificate", "certificate", False, True, True, label, reason, "one that holds"))
 
 
 def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
@@ -106,16 +108,21 @@ def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
     return _lean(policy, verdict, Finding("answer", "valid_call", valid, True, not valid, "invalid-call", reason, flip))
 
 
-def foresee(policy: Policy, verdict: Verdict, task: str, artifact_threshold: float | None, promise: Promise) -> Verdict:
+def foresee(
+    policy: Policy, verdict: Verdict, task: str, artifact_threshold: float | None, promise: Promise, artifact_floor: float | None = None
+) -> Verdict:
     """The checks still to come where the edge would start, as "pending"."""
     if verdict.start != LOCAL:
         return verdict
     handoff = policy.handoff
     verdict = verdict.record("stream", f"mean_logprob_{handoff.window}", None, handoff.stream_floor, "pending", "measured while generating")
+    floor = low_floor(policy, artifact_floor)
+    if floor is not None:
+        verdict = verdict.record("stream", "low_logprob", None, floor, "pending", "measured while generating")
     threshold = None if _certificate_decides(policy, task, promise) else _threshold(policy, task, artifact_threshold)
     verdict = verdict.record("answer", "confidence", None, threshold, "pending", "measured when the answer is complete")
-    if promise.threshold is None and _goes_without(policy, promise):
-        return verdict
+    if promise.threshold is None and not _leans_uncertified(policy, promise):
+        return _go_without(verdict, promise)
     reason = "measured when the answer is complete" if promise.threshold is not None else f"no certificate: {promise.why_not}"
     return verdict.record("certificate", "confidence", None, promise.threshold, "pending", reason)
 
@@ -240,7 +247,14 @@ def _certificate_decides(policy: Policy, task: str, promise: Promise) -> bool:
     return promise.threshold is not None and getattr(policy.quality.confidence_threshold, task) == "artifact"
 
 
-def _goes_without(policy: Policy, promise: Promise) -> bool:
-    """Whether that no certificate holds is nothing to speak of: the policy asks for none but what a model may carry."""
-    quality = policy.quality
-    return quality.uncertified == "confidence" and not promise.broken and set(quality.certificates) <= {ARTIFACT}
+def _leans_uncertified(policy: Policy, promise: Promise) -> bool:
+    """Whether the cloud is to answer where no certificate holds."""
+    return promise.broken or policy.quality.uncertified == "cloud"
+
+
+def _go_without(verdict: Verdict, promise: Promise) -> Verdict:
+    """The confidence alone decides; that a certificate was there and does not hold is told."""
+    if not promise.named:
+        return verdict
+    reason = f"no certificate: {promise.why_not}; the confidence alone decides"
+    return verdict.label("uncertified").record("certificate", "certificate", False, None, "pass", reason)

@@ -20,7 +20,8 @@ CONFIDENCE = 0.95
 @dataclass(frozen=True, slots=True)
 class Figures:
     """Of all replayed requests of a log under one policy. `risk` is the chance that an answer kept on the edge is wrong, by its
-    calibrated confidence, with an interval that holds at 95 % for any number of answers; None where nothing calibrated was kept.
+    calibrated confidence; None where nothing calibrated was kept. Its interval holds at 95 % for any number of answers, if they are like
+    those that the confidence was fitted on: then it is off by no more than its expected calibration error. None where the log lacks that.
 
     `unanswered` is None where it hangs on times that nobody knows. `estimated` requests took another route than the log saw, or another
     time; of these, `unpriced` took a leg that no request of the task took alone, which leaves times and costs unknown. `joules` is None
@@ -69,7 +70,8 @@ def taken(line: Logged) -> Course:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request on one course, by its route. `doubt` is 1 − confidence of a calibrated answer that was kept on the edge."""
+    """One request on one course, by its route. `doubt` is 1 − confidence of a calibrated answer that was kept on the edge; `off` is the
+    expected calibration error of the confidence in a finished answer, kept or not, 0 where there is none, None where it is not known."""
 
     route: str
     ms: float | None
@@ -77,6 +79,7 @@ class Case:
     usd: float | None
     bytes_sent: float | None
     doubt: float | None
+    off: float | None
     estimated: bool
 
 
@@ -96,14 +99,14 @@ class Costs:
 
     def case(self, line: Logged, course: Course) -> Case:
         """The request of `line` on `course`: as measured where it took that, else the sum of what its legs took others."""
-        kept = course.route == LOCAL and line.calibrated and line.confidence is not None
-        doubt = 1.0 - line.confidence if kept and line.confidence is not None else None
+        sure = line.confidence if line.calibrated else None
+        doubt, off = (None, 0.0) if sure is None else (1.0 - sure if course.route == LOCAL else None, line.ece)
         if course.legs == line.route:
             done_ms = line.total_ms if course.ms is None else course.ms
-            return Case(course.route, done_ms, line.energy_j, line.usd, line.bytes_sent, doubt, course.ms is not None)
+            return Case(course.route, done_ms, line.energy_j, line.usd, line.bytes_sent, doubt, off, course.ms is not None)
         legs = [(line.facts.task, leg) for leg in course.legs.split("→") if leg != "none"]
         ms, joules, usd, sent = (self._sum(name, legs) for name in _COSTS)
-        return Case(course.route, ms if course.ms is None else course.ms, joules, usd, sent, doubt, True)
+        return Case(course.route, ms if course.ms is None else course.ms, joules, usd, sent, doubt, off, True)
 
     def _sum(self, name: str, legs: Iterable[tuple[str, str]]) -> float | None:
         return _total(self._medians[leg][name] if leg in self._medians else None for leg in legs)
@@ -121,7 +124,7 @@ def summed(cases: Sequence[Case], *, unreplayable: int = 0) -> Figures:
     """The figures of all cases, at least one."""
     doubts = [case.doubt for case in cases if case.doubt is not None]
     risk = statistics.fmean(doubts) if doubts else None
-    low, high = (None, None) if risk is None else mean_bounds(risk, len(doubts))
+    low, high = (None, None) if risk is None else _risk_bounds(risk, len(doubts), _total(case.off for case in cases))
     times = sorted(ms for case in cases if (ms := case.ms) is not None)
     unpriced = len(cases) - len(times)
     sent = _total(case.bytes_sent for case in cases)
@@ -142,6 +145,15 @@ def summed(cases: Sequence[Case], *, unreplayable: int = 0) -> Figures:
         unpriced=unpriced,
         unreplayable=unreplayable,
     )
+
+
+def _risk_bounds(risk: float, kept: int, off: float | None) -> tuple[float | None, float | None]:
+    """That of the mean of `kept` doubts, wider by what their confidences may be off. The expected calibration error is a mean over all
+    finished answers, and all of it (`off`, the sum) may lie in those that were kept."""
+    if off is None:
+        return None, None
+    low, high = mean_bounds(risk, kept)
+    return max(0.0, low - off / kept), min(1.0, high + off / kept)
 
 
 def mean_bounds(mean: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

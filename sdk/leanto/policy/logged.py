@@ -17,7 +17,7 @@ from leanto.signals import Snapshot
 _SIGNED: Range = (-1e18, 1e18)
 _SHARE: Range = (0.0, 1.0)
 _RANGES = {"value": _SIGNED, "threshold": _SIGNED, "artifact_threshold": _SIGNED, "temperature_c": _SIGNED}
-_RANGES |= {"confidence": _SHARE, "prompt_score": _SHARE, "alpha": _SHARE, "delta": _SHARE, "edge_low_floor": _SIGNED}
+_RANGES |= {"confidence": _SHARE, "prompt_score": _SHARE, "alpha": _SHARE, "delta": _SHARE, "ece": _SHARE, "edge_low_floor": _SIGNED}
 _NOT_NEGATIVE: Range = (0.0, 1e18)  # all else: counts, costs and times
 
 
@@ -55,6 +55,7 @@ class Logged:
     error: str | None = None
     policy_hash: str = ""
     energy_source: str = ""
+    ece: float | None = None
 
     @property
     def answered(self) -> bool:
@@ -135,6 +136,7 @@ def logged(decision: Decision) -> Logged:
         error=ended,
         policy_hash=decision.policy_hash,
         energy_source=decision.energy_source,
+        ece=decision.ece,
     )
 
 

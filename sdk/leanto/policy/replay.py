@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanto.cascade import CLOUD_SHARE
-from leanto.decision import CANCELLED, Promise
+from leanto.decision import CANCELLED, SAMPLED, Promise
 from leanto.errors import UserError
 from leanto.local.degeneration import Breakdown
 from leanto.policy.decide import decide, judge_answer, judge_breakdown, judge_certificate, judge_low, judge_stream, judge_structure, stay
@@ -173,6 +173,8 @@ class Replayer:
         named = self._policy.quality.certificates
         if not named:
             return (Promise(why_not="the policy names none"),)
+        if line.promise is not None and line.promise.why_not == SAMPLED:
+            return (line.promise,)
         cloud = line.cloud_model or (self._policy.cloud.model if self._policy.cloud else None)
         if set(named) == {ARTIFACT}:
             return _ANY_PROMISE if line.promise is None else (line.promise,)

@@ -21,7 +21,7 @@ from leanto.policy.rules import Rule
 VERSION = 1
 SECRET = "secret"
 ARTIFACT = "artifact"
-RELEASE_KEY = "zduGsdy6qkT/PK00xKjeEiaFigF9Uag5xBPZDhkTACQ="
+RELEASE_KEY = "+wHqsDSfkxYY/uEtfEq0N5hXRtBULXfZZgAynKn4WkY="
 DEFAULT_CLASSES: Mapping[str, tuple[Target, ...]] = MappingProxyType(
     {"public": ("local", "cloud"), "personal": ("local", "cloud"), SECRET: ("local",)}
 )

@@ -42,7 +42,7 @@ _SOURCES = {"rapl": "the processor's counters", "battery": "the battery's discha
 
 
 def replay_page(log: Sequence[Logged], found: Replay, policy: Policy, pairs: tuple[Sequence[float], Sequence[bool]] | None) -> Report:
-    """The report; `pairs` are scores of answers and whether each is worse than the cloud's, where that is known."""
+    """The report; `pairs` are scores of answers and whether each is worse than the cloud's (or another), where that is known."""
     table = [("", "as it was", "under the new policy"), *(_row(found, *row) for row in _ROWS)]
     answered = [line for line in log if line.answered and line.route != "none"]
     drawn = _curves(log, policy, pairs) + _latency(answered) + _energy(answered)

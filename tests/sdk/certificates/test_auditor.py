@@ -151,7 +151,7 @@ def test_an_audit_nobody_consented_to_is_a_mistake(written: str, line: int, mess
 def test_the_command_shows_every_audit_and_fails_after_an_alarm(policy: Policy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked(policy, FakeCloud(chunks(CALL)), tmp_path / "good", times=2)
     assert main(["audit", str(tmp_path / "good")]) == 0
-    assert "0 of 2 worse, at most 5.00% promised" in capsys.readouterr().out
+    assert "0 of 2 differ, at most 5.00% promised" in capsys.readouterr().out
     asked(policy, FakeCloud(chunks(BETTER)), tmp_path / "bad", times=30)
     assert main(["audit", str(tmp_path / "bad")]) == 1
     assert capsys.readouterr().out.count("ALARM") == 2

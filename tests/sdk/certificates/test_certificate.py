@@ -26,6 +26,7 @@ GOOD = Certificate(
     build="b" * 64,
     cloud_model="pocket-large",
     score="confidence",
+    event="disagreement",
     delta=0.05,
     n=3000,
     points=(Point(0.05, 0.8, 0.7, 0.049), Point(0.025, 0.93, 0.5, 0.024)),
@@ -132,7 +133,7 @@ def test_it_expires_and_a_clock_that_went_back_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "null", "[]", "{}", "[" * 100_000, '{"format": 2}', "\ud800", '{"format": 1, "signature": 3}', "9" * 5000]
+    "text", ["", "null", "[]", "{}", "[" * 100_000, '{"format": 1}', '{"format": 2}', "\ud800", '{"format": 2, "signature": 3}', "9" * 5000]
 )
 def test_what_is_no_certificate_counts_as_none(text: str) -> None:
     assert reason(text)
@@ -151,6 +152,9 @@ NONSENSE: dict[str, Callable[[dict[str, Any]], object]] = {
     "a time as a number": lambda body: body.update(issued_at=5),
     "expiry before issue": lambda body: body.update(expires_at="1999-01-01T00:00:00Z"),
     "no task": lambda body: body.pop("task"),
+    "no event": lambda body: body.pop("event"),
+    "an event that nobody knows": lambda body: body.update(event="better"),
+    "an event that is no word": lambda body: body.update(event=[]),
     "an empty build": lambda body: body.update(build=""),
     "two lines": lambda body: body.update(score="a\nb"),
 }
@@ -175,7 +179,7 @@ def test_an_alarm_leads_to_the_next_stricter_point_and_then_to_the_cloud_alone()
 def test_only_what_is_stricter_becomes_a_further_point() -> None:
     rows = ((0.1, 0.5, 80, 0.08), (0.05, 0.4, 90, 0.04), (0.02, 0.7, 60, 0.02))
     found = [Certified(alpha, 0.05, 100, threshold, kept, 0, bound) for alpha, threshold, kept, bound in rows]
-    names = {"task": "call", "build": "b", "cloud_model": "c", "score": "s", "issued_at": ISSUED, "expires_at": EXPIRES}
+    names = {"task": "call", "build": "b", "cloud_model": "c", "score": "s", "event": "wrong", "issued_at": ISSUED, "expires_at": EXPIRES}
     assert [point.alpha for point in from_points(found, **names).points] == [0.1, 0.02]
     with pytest.raises(CertificateError, match="nothing was certified"):
         from_points([], **names)

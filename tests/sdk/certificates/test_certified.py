@@ -13,11 +13,12 @@ import leanto_edge
 from leanto import Client, Decision
 from leanto.certificates.certificate import Certificate, Point, sign
 from leanto.certificates.certified import Certified, score_name
-from leanto.decision import Promise
+from leanto.decision import SAMPLED, Promise
 from leanto.errors import PolicyError
 from leanto.ledger import Ledger
 from leanto.policy import Verdict, judge_answer, judge_certificate, load_policy, parse_policy
 from leanto.policy.reader import default_policy
+from leanto.policy.schema import CloudTarget
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = base64.b64encode(KEY.public_key().public_bytes_raw()).decode()
@@ -31,7 +32,7 @@ def certified(
     now = time.time()
     points = (Point(0.05, threshold, 0.5, 0.04),)
     score = score_name(INFO.confidence["call"])
-    certificate = Certificate("call", build, cloud, score, 0.05, 3000, points, now - 10 * DAY, now + days * DAY)
+    certificate = Certificate("call", build, cloud, score, "disagreement", 0.05, 3000, points, now - 10 * DAY, now + days * DAY)
     (folder / "call.json").write_text(sign(certificate, key))
     (folder / "p.toml").write_text(
         f'version = 1\n[quality]\ncertificates = ["call.json"]\ncertificate_key = "{PUBLIC}"\nuncertified = "cloud"\n'
@@ -82,6 +83,56 @@ def test_a_missing_file_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "call.json").unlink()
     check = next(check for check in asked(policy).checks if check.stage == "certificate")
     assert "call.json: it cannot be read" in check.reason
+
+
+@pytest.mark.parametrize(
+    ("cloud", "reason"),
+    [("another", "it is for the cloud model 'pocket-large"), (None, "the cloud's model is not known yet")],
+)
+def test_by_default_a_certificate_that_does_not_hold_leaves_the_decision_to_the_confidence_and_says_so(
+    cloud: str | None, reason: str
+) -> None:
+    policy = replace(default_policy(), cloud=CloudTarget("127.0.0.1:1", model=cloud))
+    with Client(policy=policy) as client:
+        answered, planned = client.ask("wake me up at six", private=True).decision, client.explain("wake me up at six")
+    for decision in (answered, planned):
+        (check,) = [check for check in decision.checks if check.stage == "certificate"]
+        assert (check.name, check.value, check.threshold, check.verdict) == ("certificate", False, None, "pass")
+        assert check.reason.startswith(f"no certificate: {reason}")
+        assert "uncertified" in decision.labels
+    assert "confident" in answered.labels
+
+
+def test_without_a_cloud_there_is_nothing_to_certify() -> None:
+    with Client() as client:
+        decision = client.ask("wake me up at six").decision
+    assert decision.promise == Promise(why_not="there is no cloud to compare with")
+    told = [(check.verdict, check.reason) for check in decision.checks if check.stage == "certificate"]
+    assert told == [("skipped", "there is no cloud to compare with")]
+
+
+def test_a_sampled_answer_has_no_promise(tmp_path: Path) -> None:
+    with Client(policy=certified(tmp_path)) as client:
+        greedy, sampled = (client.ask("wake me up at six", temperature=at, seed=0).decision for at in (0.0, 0.01))
+    assert "certified" in greedy.labels
+    assert sampled.promise == Promise(why_not=SAMPLED, named=True)
+    assert "uncertified" in sampled.labels
+    assert SAMPLED in next(check for check in sampled.checks if check.stage == "certificate").reason
+
+
+def test_a_certificate_that_was_replaced_counts_from_the_next_request_on(tmp_path: Path) -> None:
+    with Client(policy=certified(tmp_path, threshold=0.1)) as client:
+
+        def threshold() -> float | None:
+            promise = client.ask("wake me up at six").decision.promise
+            return promise.threshold if promise else None
+
+        found = [threshold()]
+        (tmp_path / "call.json").unlink()
+        found.append(threshold())
+        certified(tmp_path, threshold=0.25)
+        found.append(threshold())
+    assert found == [0.1, None, 0.25]
 
 
 def test_the_embedded_pair_carries_a_promise_that_the_shipped_policy_accepts() -> None:

@@ -10,7 +10,10 @@ import pytest
 
 import leanto_edge
 from leanto.certificates.agreement import same
+from leanto.certificates.certificate import verify
+from leanto.certificates.certified import score_name
 from leanto.cli import main
+from promises import PUBLIC, key_file
 
 UTTERANCES = [
     f"{verb} {what} {when}"
@@ -61,6 +64,41 @@ def test_what_was_not_learnt_from_goes_to_certify(capsys: pytest.CaptureFixture[
     assert len(rest.read_text().splitlines()) == len(UTTERANCES) - len(UTTERANCES) // 3
     assert main(["certify", str(rest), "--alpha", "0.6", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["feasibility"]["risk"] == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_what_is_signed_speaks_of_the_confidence_that_was_written_or_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, pairs: str
+) -> None:
+    model, rest, key = tmp_path / "model", tmp_path / "rest.jsonl", str(key_file(tmp_path))
+    shutil.copytree(leanto_edge.embedded(), model)
+    signing = ["certify", str(rest), "--alpha", "0.6", "--model", str(model), "--cloud-model", "big", "--key", key, "--out"]
+    assert main(["calibrate", pairs, "--model", str(model), "--certify", str(rest)]) == 0
+    assert "only to look at" in capsys.readouterr().out
+    assert main([*signing, str(tmp_path / "refused")]) == 2
+    assert "its scores are 'confidence" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+    rest.unlink()
+    assert main(["calibrate", pairs, "--model", str(model), "--write", "--certify", str(rest)]) == 0
+    assert main([*signing, str(tmp_path / "signed")]) == 0
+    found = verify((tmp_path / "signed").read_text(), PUBLIC)
+    assert found.score == score_name(leanto_edge.load(model).info.confidence["call"])
+    assert found.event == "wrong"  # the pairs know the right answers, not the cloud's
+
+
+def test_the_clouds_answers_label_what_an_audit_can_see(tmp_path: Path, pairs: str) -> None:
+    rows = [json.loads(line) for line in Path(pairs).read_text().splitlines()]
+    other = {"intent": "other", "slots": {}}
+    both = tmp_path / "both.jsonl"
+    both.write_text("".join(json.dumps({**row, "cloud": other}) + "\n" for row in rows))
+    assert main(["calibrate", str(both), "--certify", str(tmp_path / "rest")]) == 0
+    labelled = [json.loads(line) for line in (tmp_path / "rest").read_text().splitlines()]
+    assert {row["disagreement"] for row in labelled} == {True}  # though two thirds are right
+    assert not any("wrong" in row for row in labelled)
+    cloud = tmp_path / "cloud.jsonl"
+    cloud.write_text("".join(json.dumps({"prompt": row["prompt"], "cloud": row["completion"]}) + "\n" for row in rows))
+    assert main(["calibrate", str(cloud), "--certify", str(tmp_path / "agreement")]) == 0
+    labelled = [json.loads(line) for line in (tmp_path / "agreement").read_text().splitlines()]
+    assert {row["disagreement"] for row in labelled} == {True, False}
 
 
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, pairs: str) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import leanto_edge
-from leanto.certificates.certificate import usable
+from leanto.certificates.certificate import usable, verify
 from leanto.certificates.certified import score_name
 from leanto.cli import main
 
@@ -69,7 +69,7 @@ def test_the_feasibility_comes_first_and_the_certificate_can_be_used(
     info = leanto_edge.load(leanto_edge.embedded()).info
     found, reason = usable(file.read_text(), PIN, info.build_hash, "big", "call", time.time(), score=score_name(info.confidence["call"]))
     assert found is not None, reason
-    assert [point.alpha for point in found.points] == [0.1, 0.05]
+    assert (found.event, [point.alpha for point in found.points]) == ("worse", [0.1, 0.05])
     assert 0.4 < found.threshold < 0.75
 
 
@@ -92,11 +92,37 @@ def test_what_cannot_be_certified_says_why_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "3", "[]", '{"score": 1}', '{"score": 2, "worse": true}', '{"score": NaN, "worse": true}', '{"score": 0.5, "worse": 1}']
+    "line",
+    [
+        *("{", "3", "[]", '{"score": 1}', '{"score": 2, "worse": true}', '{"score": NaN, "worse": true}', '{"score": 0.5, "worse": 1}'),
+        '{"score": 0.5, "worse": true, "wrong": true}',
+        '{"score": 0.5, "worse": true, "score_name": 3}',
+    ],
 )
 def test_a_line_that_is_no_pair_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path, line: str) -> None:
     file = written(tmp_path / "bad.jsonl", f'{{"score": 0.5, "worse": false}}\n{line}\n')
     assert "bad.jsonl:2: expected one JSON object a line" in refused(capsys, file)
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        ('{"score": 0.5, "wrong": false}', "labels of several kinds (worse, wrong)"),
+        ('{"score": 0.5, "worse": false, "score_name": "another"}', "scores of several kinds (None, another)"),
+    ],
+)
+def test_pairs_that_do_not_speak_of_the_same_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, line: str, kinds: str) -> None:
+    file = written(tmp_path / "mixed.jsonl", f'{{"score": 0.5, "worse": false}}\n{line}\n')
+    assert kinds in refused(capsys, file)
+
+
+def test_scores_of_another_confidence_are_not_signed_for(capsys: pytest.CaptureFixture[str], tmp_path: Path, pairs: str, key: str) -> None:
+    rows = [{**json.loads(line), "score_name": "another"} for line in Path(pairs).read_text().split("\n") if line]
+    named = written(tmp_path / "named.jsonl", "\n".join(map(json.dumps, rows)))
+    signing = (named, "--alpha", "0.1", "--cloud-model", "big", "--key", key, "--out", str(tmp_path / "c"))
+    assert "its scores are 'another', but pocket gives 'confidence" in refused(capsys, *signing)
+    assert main(["certify", *signing, "--score", "another"]) == 0
+    assert verify((tmp_path / "c").read_text(), PIN).score == "another"
 
 
 def test_mistakes_are_said_before_anything_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path, key: str) -> None:

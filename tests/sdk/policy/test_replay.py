@@ -16,11 +16,11 @@ import strategies
 from leanto import Client, Decision, Policy, Snapshot, parse_policy
 from leanto.certificates.certificate import Certificate, Point, sign
 from leanto.cli import main
-from leanto.decision import Promise
+from leanto.decision import SAMPLED, Promise
 from leanto.errors import UserError
 from leanto.policy import Facts, Spent, decide, judge_answer, load_policy
 from leanto.policy.claims import read_claim
-from leanto.policy.figures import Costs, Course, mean_bounds
+from leanto.policy.figures import Costs, Course, mean_bounds, summed, taken
 from leanto.policy.logged import Logged, read_log
 from leanto.policy.replay import Replayer, Unreplayable, replay
 from leanto.prompt_score import router_name
@@ -217,7 +217,7 @@ def test_a_router_is_replayed_where_it_scored_the_prompt(tmp_path: Path) -> None
 
 def test_a_certificate_is_asked_for_this_build_confidence_and_cloud(tmp_path: Path) -> None:
     key = Ed25519PrivateKey.generate()
-    one = Certificate("call", "build", "large", "s", 0.05, 1000, (Point(0.05, 0.95, 0.5, 0.04),), 0.0, 100.0)
+    one = Certificate("call", "build", "large", "s", "disagreement", 0.05, 1000, (Point(0.05, 0.95, 0.5, 0.04),), 0.0, 100.0)
     (tmp_path / "c").write_text(sign(one, key))
     public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     (tmp_path / "p.toml").write_text(f'version = 1\n[quality]\ncertificates = ["c"]\ncertificate_key = "{public}"\nuncertified = "cloud"\n')
@@ -226,6 +226,8 @@ def test_a_certificate_is_asked_for_this_build_confidence_and_cloud(tmp_path: Pa
     assert Replayer(policy, now=50.0).course(replace(named, confidence=0.97)).route == "local"
     assert Replayer(policy, now=50.0).course(named).route == "local→cloud"
     assert Replayer(policy, now=200.0).course(replace(named, confidence=0.97)).route == "local→cloud"  # it has expired
+    sampled = replace(named, confidence=0.97, promise=Promise(why_not=SAMPLED, named=True))
+    assert Replayer(policy, now=50.0).course(sampled).route == "local→cloud"
     with pytest.raises(Unreplayable, match="what was certified"):
         Replayer(policy, now=50.0).course(replace(named, confidence=0.97, facts=FACTS))
 
@@ -238,6 +240,28 @@ def test_the_interval_of_the_risk_holds_the_mean_and_narrows(mean: float, n: int
     wider = mean_bounds(mean, max(1, n // 2))
     assert wider[0] <= low + 1e-12
     assert wider[1] >= high - 1e-12
+
+
+@given(st.integers(0, 10**6), st.integers(1, 400), st.floats(0.5, 1.0), st.floats(0, 1))
+def test_the_interval_of_the_risk_holds_answers_that_their_confidence_is_wrong_about(seed: int, n: int, level: float, bias: float) -> None:
+    random = np.random.default_rng(seed)
+    sure = random.uniform(level, 1, n)
+    true_risk = np.clip(1 - sure + np.where(random.random(n) < 0.5, bias, 0), 0, 1)  # half of the answers are worse than they say
+    ece = float(np.abs(true_risk - (1 - sure)).mean())  # over all, the kept ones and the others
+    log = [line("local" if one >= 0.8 else "local→cloud", float(one), ece=ece) for one in sure]
+    kept = sure >= 0.8
+    if kept.any():
+        figures = summed([Costs(log).case(entry, taken(entry)) for entry in log])
+        assert figures.risk_low is not None
+        assert figures.risk_high is not None
+        assert figures.risk_low <= true_risk[kept].mean() <= figures.risk_high
+        assert figures.risk == pytest.approx((1 - sure[kept]).mean())
+
+
+def test_without_the_calibration_error_the_risk_has_no_interval() -> None:
+    figures = replay([line(ece=0.01), line(ece=None)], Policy()).before
+    assert (figures.risk_low, figures.risk_high) == (None, None)
+    assert figures.risk == pytest.approx(0.1)
 
 
 def test_the_interval_of_the_risk_covers_the_truth() -> None:
