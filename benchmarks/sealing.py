@@ -18,7 +18,7 @@ from benchmarks.measure import Row, median, quantile, run_cli
 from benchmarks.node import PLAIN, Variant, node, read_padded
 from leanto.clock import Clock
 from leanto.remote import RemoteChunk, RemoteLeg, RemoteRequest, RemoteTarget
-from leanto.remote.call import Meter
+from leanto.remote.call import Meter, Part
 from leanto.remote.channel import OPTIONS
 from leanto.remote.sealed_answer import Answer
 from leanto.remote.sealed_session import SealedSession, _size
@@ -103,7 +103,7 @@ class _PlainSession(SealedSession):
 
     async def _exchange(
         self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter
-    ) -> AsyncGenerator[RemoteChunk, None]:
+    ) -> AsyncGenerator[Part, None]:
         write = GenerateRequest.SerializeToString
         ask = self._channel.unary_stream(f"/{PLAIN}/{self.method}", request_serializer=write, response_deserializer=self.read)
         outer = GenerateRequest.FromString(message)
@@ -113,9 +113,8 @@ class _PlainSession(SealedSession):
         try:
             async for response in call:
                 meter.received += _size(response)
-                for part in answer.read(response):
-                    yield part
-            yield answer.finish()
+                yield answer._read(response)
+            yield [answer.finish()]
         finally:
             call.cancel()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from data_folder import DATA
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,10 +18,9 @@ settings.load_profile("leanto")
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    path = Path(os.environ.get("LEANTO_DATA", ROOT.parent / "shared" / "data"))
-    if not path.is_dir():
+    if not DATA.is_dir():
         pytest.skip("the real data folder is absent (set LEANTO_DATA to its path)")
-    return path
+    return DATA
 
 
 @pytest.fixture(scope="session")

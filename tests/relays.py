@@ -51,9 +51,9 @@ class Hop:
 
 
 @asynccontextmanager
-async def running_app(app: Any) -> AsyncIterator[str]:
+async def running_app(app: Any, where: Listening | None = None) -> AsyncIterator[str]:
     """The address of a server of `app`, as `leanto-relay` would serve it."""
-    server, listening, address = make_server(app, Listening())
+    server, listening, address = make_server(app, where or Listening())
     with listening:
         task = asyncio.create_task(server._serve([listening]))  # without the signal handlers of `serve`
         while not server.started:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke
@@ -54,7 +54,7 @@ class Binding:
 
     evidence_digest: bytes
     release_digest: bytes
-    token: bytes = b""  # empty where the node asks for none
+    token: bytes = field(default=b"", repr=False)  # empty where the node asks for none
 
     def info(self, suite: int = SUITE) -> bytes:
         """HPKE info: label ‖ protocol (2) ‖ suite (2) ‖ evidence digest (32) ‖ release digest (32) ‖ SHA-256 of the token (32)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
 from leanto.events import Event, FinalEvent, Reply, whole
@@ -27,8 +27,8 @@ ANSWER_TOKENS = 128  # what a turn leaves room for unless it asks for another le
 class Turn:
     """What was said, and what was answered."""
 
-    prompt: str
-    answer: str
+    prompt: str = field(repr=False)
+    answer: str = field(repr=False)
 
 
 class AsyncChat:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from leanto.cascade import Cascade
 from leanto.certificates.auditor import Auditor, foreseen
@@ -41,6 +41,9 @@ from leanto.signals import DEVICE, Sensors, Source
 from leanto.signals import simulate as rehearse
 from leanto.signals.energy import Measurement, Meter, meters
 from leanto.trace import DecisionLog, Recorder
+
+if TYPE_CHECKING:
+    from leanto_wire.claims import Claims
 
 _log = logging.getLogger("leanto")
 
@@ -72,6 +75,7 @@ class Options(TypedDict, total=False):
     adapter: str | Path | None
     clock: Clock | None
     meter: Meter | None
+    on_evidence: Callable[[Claims], None] | None
 
 
 class AsyncClient:
@@ -88,6 +92,9 @@ class AsyncClient:
     ledger     a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: in memory
     threads    for the local model; default: chosen by its size
     adapter    a file that `leanto adapt` made for this model; default: the model as it is
+    on_evidence  is called with the node's verified leanto_wire.claims.Claims before anything is sealed to it, and again when they
+               change; whatever it raises refuses the node. It runs on the event loop, so it must not wait. A leg of your own
+               verifies for itself. Default: the claims go to the log "leanto" (INFO) alone
 
     Loads the model at once. Raises PolicyError, ModelError, SignalError, TargetError, OutputError.
     """
@@ -108,6 +115,7 @@ class AsyncClient:
         adapter: str | Path | None = None,
         clock: Clock | None = None,
         meter: Meter | None = None,
+        on_evidence: Callable[[Claims], None] | None = None,
     ) -> None:
         self._clock = clock or Clock()
         self._policies = policy_of(policy, policy_key, os.environ, clock=self._clock)
@@ -118,6 +126,7 @@ class AsyncClient:
         self._strained: tuple[str, ...] = ()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
+        self._on_evidence = on_evidence
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
         self._ledger_is_ours = self._ledger is not ledger
         self._bytes_sent = 0
@@ -258,7 +267,7 @@ class AsyncClient:
         """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""
         if self._leg is None:
             assert self._cloud is not None  # the verdict allows the cloud only where there is one
-            self._leg = open_leg(self._cloud, self._clock)
+            self._leg = open_leg(self._cloud, self._clock, self._on_evidence)
         self._ledger.add(calls=1)
         return self._leg
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from leanto.decision import Decision, Target
@@ -14,14 +14,14 @@ from leanto.decision import Decision, Target
 class Reply:
     """An answer. `call` is the parsed JSON of a call; `confidence` is the edge's in its own answer (see Decision); joules or None."""
 
-    text: str
+    text: str = field(repr=False)
     route: str
     confidence: float | None
     decision: Decision
     energy_j: float | None
     tokens: int
     latency_ms: float
-    call: dict[str, Any] | None = None
+    call: dict[str, Any] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, the decision record included."""
@@ -34,7 +34,7 @@ class Reply:
 class TextEvent:
     """Text to show, in order; nothing comes twice. `source` is the target it came from."""
 
-    text: str
+    text: str = field(repr=False)
     source: Target
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from leanto.errors import PromptRefused
@@ -16,7 +16,7 @@ MAX_PROMPT_CHARS = 32_768
 class Ask:
     """A checked request. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 filter nothing."""
 
-    prompt: str
+    prompt: str = field(repr=False)
     task: Task
     privacy: str
     max_tokens: int = 128
@@ -24,7 +24,7 @@ class Ask:
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Raise PromptRefused for a prompt that no target could answer, or sampling out of range."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from leanto.errors import TargetError
-from leanto.remote import ReleaseLog
+from leanto.remote import ReleaseLog, release_log
 from leanto.remote.release_log import LogReader
 from leanto_cloud.transparency.publish import publish
 from leanto_cloud.transparency.serving import LogServing
 from leanto_cloud.transparency.store import LogStore
 from leanto_wire.claims import Claims
 from leanto_wire.errors import EvidenceError, LogError
-from leanto_wire.log.checkpoint import parse_checkpoint
+from leanto_wire.log.checkpoint import Checkpoint, parse_checkpoint
 from leanto_wire.log.merkle import leaf_hash
 from leanto_wire.log.note import MAX_NOTE_BYTES, Note, sign
 from leanto_wire.log.release import LogPolicy, Rollback, SplitView, verify_release
@@ -195,6 +201,94 @@ def test_tiles_of_another_tree_do_not_help_a_fork(log: LogStore, tmp_path: Path)
     assert honest.checkpoint()[0].size == 6
     with pytest.raises(LogError, match="does not extend"):
         verify_release(proof, DIGEST, policy(log), stored, honest.fetch)
+
+
+MEETING = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+from test_log import *
+
+load, met = LogReader._load, []
+
+def and_meet(self):
+    found = load(self)
+    if not met:
+        met.append(print("loaded", flush=True))
+        sys.stdin.readline()
+    return found
+
+LogReader._load = and_meet
+try:
+    reader(store(Path(sys.argv[2]), []), Path(sys.argv[3])).check(ReleaseProof.FromString(bytes.fromhex(sys.argv[4])), CLAIMS)
+    print("accepted")
+except EvidenceError as error:
+    print(error)
+"""
+
+
+def test_of_two_processes_that_meet_two_forks_at_once_one_refuses(log: LogStore, tmp_path: Path) -> None:
+    forks = [proven(log), proven(store(tmp_path / "fork", [b"a", b"b", b"x"]))]
+    places = (str(Path(__file__).parent), str(tmp_path / "log"), str(tmp_path))
+    path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEETING, *places, fork.SerializeToString().hex()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | path,
+        )
+        for fork in forks
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "loaded\n"  # each has seen that no checkpoint is kept
+        said = [process.communicate("\n", timeout=60)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert sorted("accepted" in one for one in said) == [False, True]
+    assert sum("two trees of 4 entries" in one for one in said) == 1
+
+
+class Overtaken(LogReader):
+    """While it verifies, another reader of the same store is faster."""
+
+    overtaking: Callable[[], object] | None = None
+
+    def _verified(self, *arguments: Any) -> Checkpoint:
+        checkpoint = super()._verified(*arguments)
+        if self.overtaking is not None:
+            overtaking, self.overtaking = self.overtaking, None
+            overtaking()
+        return checkpoint
+
+
+def test_a_slower_reader_does_not_write_a_smaller_checkpoint_over_a_larger_one(log: LogStore, tmp_path: Path) -> None:
+    smaller = proven(log)
+    larger = publish(b"later", log, [])
+    slow = Overtaken(ReleaseLog(str(log.verifier), tmp_path / "kept/checkpoint"))
+    slow.overtaking = lambda: reader(log, tmp_path).check(larger, replace(CLAIMS, release_digest=hashlib.sha256(b"later").digest()))
+    with pytest.raises(EvidenceError, match="gone back from 5 entries to 4"):
+        slow.check(smaller, CLAIMS)
+    assert (tmp_path / "kept/checkpoint").read_bytes() == larger.checkpoint
+
+
+def test_a_reader_that_was_overtaken_compares_with_what_the_other_has_seen(log: LogStore, tmp_path: Path) -> None:
+    fork = proven(store(tmp_path / "fork", [b"a", b"b", b"x"]))
+    slow = Overtaken(ReleaseLog(str(log.verifier), tmp_path / "kept/checkpoint"))
+    slow.overtaking = lambda: reader(log, tmp_path).check(proven(log), CLAIMS)
+    with pytest.raises(EvidenceError, match="two trees of 4 entries"):
+        slow.check(fork, CLAIMS)
+
+
+def test_a_store_that_another_never_lets_go_of_is_a_refusal(log: LogStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_log, "LOCK_S", 0.0)
+    (tmp_path / "kept").mkdir()
+    with FileLock(tmp_path / "kept/checkpoint.lock"), pytest.raises(EvidenceError, match="cannot be locked"):
+        reader(log, tmp_path).check(proven(log), CLAIMS)
 
 
 def test_without_tiles_a_grown_log_is_not_taken_on_trust(log: LogStore, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,6 +20,7 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.message import DecodeError
 
+from data_folder import DATA
 from fuzz.loader import bound_memory
 from hardware import NONCE, NOW_S, NitroMachine, NvidiaService, SnpMachine, key_config, respond, revocation_list
 from leanto_cloud.attesters.base import Attestation
@@ -41,7 +41,7 @@ from leanto_wire.report_data import report_data
 from leanto_wire.v1.private_compute_pb2 import EVIDENCE_TYPE_DEVELOPMENT, EVIDENCE_TYPE_NITRO, EvidenceResponse
 
 LONGEST_S = 2.0
-SAMPLES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "private" / "tdx"
+SAMPLES = DATA / "private" / "tdx"
 TOKENS = (
     b"",
     b"\0",

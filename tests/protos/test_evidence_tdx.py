@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,8 +42,46 @@ def refused(raw: bytes, endorsements: dict[str, bytes], policy: TdxPolicy = POLI
 def test_the_1_real_quote_verifies_at_its_time(samples: Path) -> None:
     report, appraisal = tdx.verify_quote(*sample(samples), POLICY, ITS_TIME_S)
     assert report.tcb_status == "UpToDate"
-    assert appraisal.until_s == datetime(2025, 7, 19, 10, 16, 3, tzinfo=UTC).timestamp()
+    assert appraisal.until_s == datetime(2025, 7, 19, 10, 0, 35, tzinfo=UTC).timestamp()
     assert "RTMR0, RTMR1, RTMR2, RTMR3" in appraisal.claims[1].does_not_prove
+
+
+def test_claims_end_with_the_revocation_list_that_ends_before_the_rest_of_the_collateral(samples: Path) -> None:
+    raw, endorsements = sample(samples)
+    until_s = tdx.verify_quote(raw, endorsements, POLICY, ITS_TIME_S)[1].until_s
+    assert tdx.verify_quote(raw, endorsements, POLICY, until_s - 1)
+    assert refused(raw, endorsements, now_s=until_s + 1) == "signature"
+
+
+@pytest.mark.parametrize(
+    "earliest", ["tcb_info", "qe_identity", "root_ca_crl", "pck_crl", "a certificate of the chains", "the quote's own"]
+)
+def test_whatever_part_of_the_collateral_ends_first_ends_the_claims(earliest: str, samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, endorsements = sample(samples)
+    parts = json.loads(endorsements["collateral"])
+    soon = datetime(2025, 7, 2, tzinfo=UTC)
+    report = tdx.verify_quote(raw, endorsements, POLICY, ITS_TIME_S)[0]
+    if earliest in ("tcb_info", "qe_identity"):
+        parts[earliest] = re.sub(r'"nextUpdate":"[^"]+"', f'"nextUpdate":"{soon.isoformat()}"', parts[earliest])
+    elif earliest in ("root_ca_crl", "pck_crl"):
+        its = bytes.fromhex(parts[earliest])
+        next_update = tdx._next_update
+        monkeypatch.setattr(tdx, "_next_update", lambda der: soon if der == its else next_update(der))
+    else:
+        places = ("of the quote",) if earliest == "the quote's own" else ("tcb_info_issuer_chain",)
+        chain_until = tdx._chain_until
+        monkeypatch.setattr(tdx, "_chain_until", lambda pem, name: soon.timestamp() if name in places else chain_until(pem, name))
+    monkeypatch.setattr(tdx, "_verified", lambda *_: report)  # what was changed is signed no more
+    appraisal = tdx.verify_quote(raw, {"collateral": json.dumps(parts).encode()}, POLICY, ITS_TIME_S)[1]
+    assert appraisal.until_s == soon.timestamp()
+
+
+@pytest.mark.parametrize("part", ["root_ca_crl", "pck_crl", "pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain"])
+@pytest.mark.parametrize("said", [None, 5, "", "zz", "00ff", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"], ids=repr)
+def test_collateral_with_a_part_that_is_none_is_refused(samples: Path, part: str, said: object) -> None:
+    raw, endorsements = sample(samples)
+    parts = json.loads(endorsements["collateral"]) | {part: said}
+    assert refused(raw, {"collateral": json.dumps(parts).encode()}) in ("endorsements", "certificates")
 
 
 @pytest.mark.parametrize(

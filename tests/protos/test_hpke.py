@@ -6,7 +6,6 @@ One-shot encryption is a context's first message, so the first encryption of eac
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +15,11 @@ from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHAKE256, Hash
 
+from data_folder import DATA
 from leanto_wire.keys import PrivateKey
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "private" / "hpke"
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs the HPKE vectors in ../shared/data")
+VECTORS = DATA / "private" / "hpke"
+pytestmark = pytest.mark.skipif(not VECTORS.is_dir(), reason="the HPKE vectors are absent from the data folder")
 
 X25519, X_WING, BASE = 0x20, 0x647A, 0
 KDFS = {1: hpke.KDF.HKDF_SHA256, 3: hpke.KDF.HKDF_SHA512, 17: hpke.KDF.SHAKE256}
@@ -28,7 +28,7 @@ AEADS = {1: hpke.AEAD.AES_128_GCM, 2: hpke.AEAD.AES_256_GCM, 3: hpke.AEAD.CHACHA
 
 def vectors(file: str, kem: int) -> list[dict[str, Any]]:
     """Those of base mode that encrypt anything."""
-    found = json.loads((DATA / file).read_text())
+    found = json.loads((VECTORS / file).read_text())
     return [one for one in found if (one["kem_id"], one["mode"]) == (kem, BASE) and one["aead_id"] in AEADS]
 
 

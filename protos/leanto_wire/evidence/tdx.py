@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cryptography import x509
+
 from leanto_wire.claims import Appraisal, Claim
 from leanto_wire.errors import EvidenceError
 from leanto_wire.evidence.bounds import check_binding, endorsements_of, need
+from leanto_wire.evidence.certificates import MALFORMED, load_chain
 from leanto_wire.evidence.strict_json import parse_object
 from leanto_wire.policies import TdxPolicy
 from leanto_wire.v1.private_compute_pb2 import EvidenceResponse
@@ -23,6 +26,9 @@ _PARTIES = (
 )
 _LIMITS = "physical and side-channel attacks, and faults of the measured software, are not excluded"
 _MIGRATABLE = 1 << 5  # in byte 3 of the attributes: bit 29
+_DOCUMENTS = ("tcb_info", "qe_identity")
+_REVOKED = ("root_ca_crl", "pck_crl")
+_CHAINS = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
 _REGISTERS = ("mr_td", "rt_mr0", "rt_mr1", "rt_mr2", "rt_mr3")
 
 
@@ -36,6 +42,7 @@ class TdxReport:
     report_data: bytes
     tcb_status: str
     advisories: tuple[str, ...]
+    certificates: bytes  # PEM, the processor's first, as the quote brings them
 
 
 def appraise(evidence: EvidenceResponse, policy: TdxPolicy, now_s: float, report_data: bytes) -> Appraisal:
@@ -51,6 +58,7 @@ def verify_quote(raw: bytes, endorsements: Mapping[str, bytes], policy: TdxPolic
     until_s = _collateral_until(collateral)
     report = _verified(raw, collateral, now_s)
     _check_domain(report, policy)
+    until_s = min(until_s, _chain_until(report.certificates, "of the quote"))
     return report, Appraisal(_claims(report, policy), until_s, "the measured trust domain", _LIMITS, _PARTIES)
 
 
@@ -80,17 +88,32 @@ def _read_domain(quote: Any, tcb_status: str, advisories: tuple[str, ...]) -> Td
         report_data=bytes(body.report_data),
         tcb_status=tcb_status,
         advisories=advisories,
+        certificates=quote.cert_chain_pem_bytes() or b"",
     )
 
 
 def _collateral_until(collateral: bytes) -> float:
-    """The earliest next update that the collateral names, in seconds since the epoch. Raises EvidenceError."""
+    """When the first part of the collateral ends (document, list or certificate), in seconds since the epoch. Raises EvidenceError."""
     try:
         parts = parse_object(collateral)
-        documents = [parse_object(parts[name].encode()) for name in ("tcb_info", "qe_identity")]
-        return min(datetime.fromisoformat(document["nextUpdate"]).timestamp() for document in documents)
-    except (KeyError, AttributeError, TypeError, ValueError, OverflowError):
+        updates = [datetime.fromisoformat(parse_object(parts[name].encode())["nextUpdate"]) for name in _DOCUMENTS]
+        updates += [_next_update(bytes.fromhex(parts[name])) for name in _REVOKED]
+        return min(*(each.timestamp() for each in updates), *(_chain_until(parts[name].encode(), name) for name in _CHAINS))
+    except (KeyError, AttributeError, OverflowError, *MALFORMED):
         raise EvidenceError("endorsements", "its collateral is not that of a TDX quote") from None
+
+
+def _next_update(revoked: bytes) -> datetime:
+    """Of a revocation list (DER). Raises what MALFORMED names, for one that never ends too."""
+    until = x509.load_der_x509_crl(revoked).next_update_utc
+    if until is None:
+        raise ValueError
+    return until
+
+
+def _chain_until(chain: bytes, name: str) -> float:
+    """When the first certificate of a chain (PEM) ends. Whether it is one, and good now, is for dcap-qvl. Raises EvidenceError."""
+    return min(certificate.not_valid_after_utc.timestamp() for certificate in load_chain(chain, name))
 
 
 def _check_domain(report: TdxReport, policy: TdxPolicy) -> None:

@@ -27,7 +27,7 @@ class Request:
     authority: bytes
     path: bytes
     fields: Fields = ()
-    content: bytes = b""
+    content: bytes = field(default=b"", repr=False)
 
     def encode(self) -> bytes:
         """As a message of known length, without trailers."""
@@ -73,7 +73,7 @@ class ResponseReader:
     status: int | None = None
     fields: Fields = ()
     trailers: Fields | None = None
-    _buffer: bytearray = field(default_factory=bytearray)
+    _buffer: bytearray = field(default_factory=bytearray, repr=False)
     _in_trailers: bool = False
 
     def feed(self, data: bytes) -> bytes:

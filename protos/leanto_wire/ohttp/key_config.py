@@ -5,7 +5,7 @@ One suite is spoken: X25519, HKDF-SHA256, AES-128-GCM. A configuration may name 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -52,7 +52,7 @@ class KeyConfig:
 class GatewayKey:
     """A gateway's private key (X25519, 32 bytes) and its configuration."""
 
-    private: bytes
+    private: bytes = field(repr=False)
     config: KeyConfig
 
     @classmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -93,10 +93,10 @@ class TokenChallenge:
 class Token:
     """What is spent, once: `nonce` 32 bytes, `challenge_digest` 32, `key_id` 32, `authenticator` 256."""
 
-    nonce: bytes
+    nonce: bytes = field(repr=False)
     challenge_digest: bytes
     key_id: bytes
-    authenticator: bytes
+    authenticator: bytes = field(repr=False)
 
     @classmethod
     def parse(cls, raw: bytes) -> Token:
@@ -129,10 +129,10 @@ class Token:
 class PendingToken:
     """What the client keeps while the issuer signs. `request` is what it sends."""
 
-    request: bytes
+    request: bytes = field(repr=False)
     unsigned: Token
     key: PublicKey
-    inverse: int
+    inverse: int = field(repr=False)
     challenge: TokenChallenge
 
     def finish(self, response: bytes) -> Token:

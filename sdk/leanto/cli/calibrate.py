@@ -6,7 +6,7 @@ import argparse
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from leanto.certificates.agreement import DISAGREEMENT, same
@@ -28,9 +28,9 @@ LEARNT = 1 / 3  # of the lines, where the others are to be certified
 class Example:
     """A prompt, and what is known of its answers: None is not."""
 
-    prompt: str
-    right: Any = None
-    cloud: Any = None
+    prompt: str = field(repr=False)
+    right: Any = field(default=None, repr=False)
+    cloud: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

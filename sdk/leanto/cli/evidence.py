@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from leanto.cli.claims_table import claims_table
 from leanto.cli.options import add_policy, read_policy
 from leanto.errors import TargetError
 from leanto.remote import RemoteLeg, RemoteTarget
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if target is None:
         raise TargetError("no node to ask: give HOST:PORT, or a policy with [targets.cloud]")
     claims = asyncio.run(_claims(target))
-    print(json.dumps(_plain(claims), indent=1, ensure_ascii=False) if options.json else _table(target.address, claims))
+    print(json.dumps(_plain(claims), indent=1, ensure_ascii=False) if options.json else claims_table(target.address, claims))
     return 0
 
 
@@ -56,16 +57,3 @@ def _plain(claims: Claims) -> dict[str, Any]:
         "model": claims.model_id,
         "claims": [asdict(claim) for claim in claims.claims],
     }
-
-
-def _table(address: str, claims: Claims) -> str:
-    lines = [f"{address}: {claims.evidence_type} evidence {claims.evidence_digest.hex()[:16]}…"]
-    for claim in claims.claims:
-        lines += [
-            "",
-            f"{claim.name:<12}{claim.value}",
-            f"{'':<12}proves          {claim.proves}",
-            f"{'':<12}does not prove  {claim.does_not_prove}",
-            f"{'':<12}rests on        {'; '.join(claim.trusted_parties)}",
-        ]
-    return "\n".join(lines)

@@ -6,8 +6,9 @@ import argparse
 import os
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from leanto.cli.claims_table import claims_table
 from leanto.client import Client
 from leanto.errors import PromptRefused, TargetError
 from leanto.policy import Policy
@@ -16,6 +17,9 @@ from leanto.policy.overrides import from_arguments
 from leanto.policy.schema import CloudTarget
 from leanto.policy.source import policy_of
 from leanto.request import MAX_PROMPT_CHARS
+
+if TYPE_CHECKING:
+    from leanto_wire.claims import Claims
 
 
 def add_client(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +55,15 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def open_client(options: argparse.Namespace) -> Client:
-    """The client that the options describe."""
-    return Client(policy=read_policy(options), model=options.model, adapter=options.adapter, simulate=options.simulate, log=options.log)
+    """The client that the options describe. What its node proves is shown on stderr before anything is sealed to it."""
+    policy = read_policy(options)
+    address = policy.cloud.address if policy.cloud else ""
+
+    def show(claims: Claims) -> None:
+        print(claims_table(address, claims), end="\n\n", file=sys.stderr)
+
+    made_from: Any = {"model": options.model, "adapter": options.adapter, "simulate": options.simulate, "log": options.log}
+    return Client(policy=policy, on_evidence=show, **made_from)
 
 
 def read_policy(options: argparse.Namespace) -> Policy:

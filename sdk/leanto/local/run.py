@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -69,7 +69,7 @@ class News:
     """What made a run pause: `text` may be shown; the windowed mean logprob fell to `doubt`, or the low logprob to `low`; it has
     `broken` down; it is `done`, or `late`."""
 
-    text: str = ""
+    text: str = field(default="", repr=False)
     doubt: float | None = None
     low: float | None = None
     broken: Breakdown | None = None

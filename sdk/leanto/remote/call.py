@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from leanto.request import Ask
@@ -13,15 +13,15 @@ from leanto.request import Ask
 class RemoteRequest:
     """What to ask. `prefix` is the accepted part of a text answer; `timeout_s` covers everything, evidence included."""
 
-    prompt: str
+    prompt: str = field(repr=False)
     task: Literal["call", "text"] = "text"
-    prefix: str = ""
+    prefix: str = field(default="", repr=False)
     max_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: tuple[str, ...] = field(default=(), repr=False)
     timeout_s: float = 30.0
 
 
@@ -35,10 +35,13 @@ def remote_request(ask: Ask, timeout_s: float, *, prefix: str = "", kept_tokens:
 class RemoteChunk:
     """Part of an answer. `logprobs` (natural, one for each token id) at temperature 1; the last chunk has a finish reason."""
 
-    text: str
-    token_ids: tuple[int, ...] = ()
+    text: str = field(repr=False)
+    token_ids: tuple[int, ...] = field(default=(), repr=False)
     logprobs: tuple[float, ...] = ()
     finish_reason: str | None = None
+
+
+Part = list[RemoteChunk]  # what one sealed chunk held: nothing, where it only keeps the cadence
 
 
 @dataclass(slots=True)

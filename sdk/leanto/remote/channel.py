@@ -21,6 +21,11 @@ OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone
+    ("grpc.keepalive_time_ms", 20_000),  # a line that died in mid-answer is found out; a node allows a ping every 5 s
+    ("grpc.keepalive_timeout_ms", 10_000),  # for TCP to acknowledge it
+    ("grpc.http2.ping_timeout_ms", 10_000),  # for the node to answer it
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.http2.max_pings_without_data", 0),  # no limit: an answer may be long in coming, and we have nothing to send meanwhile
 )
 
 

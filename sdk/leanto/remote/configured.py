@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from leanto.remote.target import Relay, ReleaseLog, RemoteTarget, Tls, TokenSour
 
 if TYPE_CHECKING:
     from leanto.remote.leg import CloudLeg
+    from leanto_wire.claims import Claims
     from leanto_wire.policies import HardwarePolicy
 
 
@@ -53,9 +55,9 @@ def remote_target(cloud: CloudTarget | None) -> RemoteTarget | None:
     return target
 
 
-def open_leg(cloud: RemoteTarget | CloudLeg, clock: Clock) -> CloudLeg:
+def open_leg(cloud: RemoteTarget | CloudLeg, clock: Clock, on_evidence: Callable[[Claims], None] | None = None) -> CloudLeg:
     """A leg to the target, or the leg itself. Nothing is sent yet."""
-    return RemoteLeg(cloud, clock=clock) if isinstance(cloud, RemoteTarget) else cloud
+    return RemoteLeg(cloud, clock=clock, on_evidence=on_evidence) if isinstance(cloud, RemoteTarget) else cloud
 
 
 def _policy(evidence: HardwareEvidence | None) -> HardwarePolicy | None:

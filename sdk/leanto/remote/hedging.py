@@ -12,6 +12,7 @@ T = TypeVar("T")
 async def hedged(ask: Callable[[int], AsyncGenerator[T, None]], after_s: float) -> AsyncGenerator[T, None]:
     """What `ask(0)` yields; or what `ask(1)` does, asked once the first has been silent for `after_s`, if that begins earlier.
 
+    An attempt has begun with the first thing that it yields, whatever that holds.
     An attempt that fails before it begins leaves the field to the other. Raises what `ask(0)` did if both fail.
     """
     streams = [ask(0)]

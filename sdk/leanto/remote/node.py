@@ -6,14 +6,14 @@ Imports neither gRPC nor the wire until the first call (`sealed_session`). Knows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from leanto.clock import Clock
-from leanto.errors import CloudUnavailable, EvidenceRefused, Fault, ProtocolFault
+from leanto.errors import CloudUnavailable, DeadlineExceeded, EvidenceRefused, Fault, ProtocolFault
 from leanto.remote.breaker import Breaker
-from leanto.remote.call import Meter, RemoteCall, RemoteChunk, RemoteRequest
+from leanto.remote.call import Meter, Part, RemoteCall, RemoteChunk, RemoteRequest
 from leanto.remote.hedging import hedged
 from leanto.remote.target import RemoteTarget, dial_target
 
@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 
 
 class RemoteLeg:
-    """The way to one node. Belongs to one event loop. Raises TargetError for an address or root that cannot be used."""
+    """The way to one node. Belongs to one event loop. Raises TargetError for an address or root that cannot be used.
 
-    def __init__(self, target: RemoteTarget, *, clock: Clock | None = None) -> None:
+    `on_evidence` gets the node's verified claims before anything is sealed to it, and again when they change; what it raises refuses them.
+    """
+
+    def __init__(self, target: RemoteTarget, *, clock: Clock | None = None, on_evidence: Callable[[Claims], None] | None = None) -> None:
         self._dial = dial_target(target)
         self._target = target
         self._clock = clock or Clock()
         self._breaker = Breaker(self._clock)
         self._sessions: dict[int, SealedSession] = {}  # the second is for hedging
         self._answering = 0
+        self._on_evidence = on_evidence
+        self._shown: object = None
 
     @property
     def model_id(self) -> str | None:
@@ -67,7 +72,8 @@ class RemoteLeg:
     async def evidence(self, *, timeout_s: float = 10.0) -> Claims:
         """What the node proves, and what it does not. Raises the same errors as `generate`."""
         until = self._clock.monotonic() + timeout_s
-        return await self._open_session().verified(until, Meter())
+        async with self._in_time(until):
+            return await self._open_session().verified(until, Meter())
 
     async def close(self) -> None:
         """Close the channels."""
@@ -81,11 +87,12 @@ class RemoteLeg:
             raise CloudUnavailable(f"{self._target.address} failed repeatedly; next try in {wait_s:.0f} s", retryable=True)
         until = self._clock.monotonic() + request.timeout_s
         try:
-            async with aclosing(self._ask(request, until, meter)) as chunks:
-                async for chunk in chunks:
-                    if chunk.finish_reason is not None:
-                        self._breaker.succeeded()
-                    yield chunk
+            async with aclosing(self._ask(request, until, meter)) as parts:
+                while (part := await self._next(parts, until)) is not None:
+                    for chunk in part:
+                        if chunk.finish_reason is not None:
+                            self._breaker.succeeded()
+                        yield chunk
         except Fault as fault:
             if meter.sent and (fault.retryable or isinstance(fault, EvidenceRefused | ProtocolFault)):
                 self._breaker.failed()  # the rest says nothing about the node's health
@@ -95,14 +102,27 @@ class RemoteLeg:
                 self._breaker.failed()
             raise
 
-    def _ask(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[RemoteChunk, None]:
+    async def _next(self, parts: AsyncGenerator[Part, None], until: float) -> Part | None:
+        async with self._in_time(until):
+            return await anext(parts, None)
+
+    @asynccontextmanager
+    async def _in_time(self, until: float) -> AsyncIterator[None]:
+        """No step of a call lasts longer: not the issuer's, not the log's, not one that gRPC or a relay should have ended."""
+        try:
+            async with asyncio.timeout(max(0.0, until - self._clock.monotonic())):
+                yield
+        except TimeoutError:
+            raise DeadlineExceeded(f"{self._target.address} did not answer in time") from None
+
+    def _ask(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[Part, None]:
         """The answer over one connection, or over the faster of two. Each seals for itself; the meter counts both."""
 
-        async def over(place: int) -> AsyncGenerator[RemoteChunk, None]:
-            async with aclosing(self._open_session(place).generate(request, until, meter)) as chunks:
-                async for chunk in chunks:
+        async def over(place: int) -> AsyncGenerator[Part, None]:
+            async with aclosing(self._open_session(place).generate(request, until, meter)) as parts:
+                async for part in parts:
                     self._answering = place
-                    yield chunk
+                    yield part
 
         after_s = self._target.hedge_after_s
         return over(0) if after_s is None else hedged(over, after_s)
@@ -111,5 +131,12 @@ class RemoteLeg:
         if place not in self._sessions:
             from leanto.remote.sealed_session import SealedSession
 
-            self._sessions[place] = SealedSession(self._target, self._dial, self._clock)
+            self._sessions[place] = SealedSession(self._target, self._dial, self._clock, self._show)
         return self._sessions[place]
+
+    def _show(self, claims: Claims) -> None:
+        """Once for both connections, and not again for evidence that says the same."""
+        shown = (claims.evidence_digest, claims.claims)
+        if self._on_evidence is not None and shown != self._shown:
+            self._on_evidence(claims)
+            self._shown = shown

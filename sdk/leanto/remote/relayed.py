@@ -94,10 +94,12 @@ class RelayedNode:
                 yield found
             if answer.code is not StatusCode.OK:
                 raise failure(answer.code)
-        except httpx.TransportError:
-            raise failure(StatusCode.UNAVAILABLE) from None
+        except aio.AioRpcError:
+            raise
         except (SealError, ProtocolError):
             raise failure(StatusCode.DATA_LOSS) from None
+        except Exception:  # whatever a transport raises: TLS that breaks in mid-stream is not among httpx's own errors
+            raise failure(StatusCode.UNAVAILABLE) from None
 
     async def _posted(self, body: bytes) -> AsyncGenerator[bytes]:
         """What the relay answers. Nothing of httpx's own goes along: no user agent, cookies, redirects or proxies."""
@@ -122,7 +124,8 @@ class RelayedCall:
     """One answer as it comes. A task reads ahead a little, so that `cancel` can be called from anywhere, as gRPC's can."""
 
     def __init__(self, messages: AsyncGenerator[bytes], timeout_s: float, ended: Callable[[RelayedCall], object]) -> None:
-        self._queue: asyncio.Queue[SealedChunk | Exception | None] = asyncio.Queue(CHUNKS_AHEAD)
+        self._queue: asyncio.Queue[SealedChunk | Exception | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(CHUNKS_AHEAD)
         self._task = asyncio.create_task(self._read(messages, timeout_s))
         self._task.add_done_callback(lambda _: ended(self))
 
@@ -130,6 +133,7 @@ class RelayedCall:
         while (item := await self._queue.get()) is not None:
             if isinstance(item, Exception):
                 raise item
+            self._room.release()
             yield item
 
     def cancel(self) -> None:
@@ -142,14 +146,18 @@ class RelayedCall:
         await asyncio.wait([self._task])
 
     async def _read(self, messages: AsyncGenerator[bytes], timeout_s: float) -> None:
+        """Whatever happens, the queue gets an end: somebody may be waiting for it."""
+        end: Exception | None = failure(StatusCode.CANCELLED)
         try:
             async with _timed(timeout_s), aclosing(messages):
                 async for message in messages:
-                    await self._queue.put(_parsed(SealedChunk, message))
+                    await self._room.acquire()
+                    self._queue.put_nowait(_parsed(SealedChunk, message))
+            end = None
         except aio.AioRpcError as error:
-            await self._queue.put(error)
-        else:
-            await self._queue.put(None)
+            end = error
+        finally:
+            self._queue.put_nowait(end)
 
 
 class _Answer:

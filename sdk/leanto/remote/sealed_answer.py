@@ -11,6 +11,8 @@ from leanto_wire.seal import Opener
 from leanto_wire.v1.inference_pb2 import Cadence, GenerateError, GenerateResponse, GenerateStreamChunk
 from leanto_wire.v1.private_compute_pb2 import SealedChunk
 
+MAX_TOKEN_CHARS = 1024  # no vocabulary has a token as long
+
 
 class Answer:
     """Opens an answer's chunks and holds the node to the protocol. With a cadence, each is one frame of a stream of records."""
@@ -21,6 +23,7 @@ class Answer:
         self._records = RecordReader()
         self._model_id = model_id
         self._tokens_left = max_tokens
+        self._chars_left = 0
         self._address = address
         self._last: RemoteChunk | Exception | None = None
 
@@ -72,9 +75,12 @@ class Answer:
 
     def _chunk(self, chunk: GenerateStreamChunk) -> RemoteChunk:
         self._tokens_left -= len(chunk.token_ids)
+        self._chars_left += MAX_TOKEN_CHARS * len(chunk.token_ids) - len(chunk.text)  # text may come later than its tokens, not earlier
         logprobs = tuple(chunk.output_logprobs.token_logprobs)
         if self._tokens_left < 0 or len(logprobs) != len(chunk.token_ids):
             raise self._broken("more tokens than were asked for, or tokens without their logprobs")
+        if self._chars_left < 0:
+            raise self._broken("more text than its tokens can stand for")
         return RemoteChunk(chunk.text, tuple(chunk.token_ids), logprobs)
 
     def _complete(self, response: GenerateResponse) -> RemoteChunk:

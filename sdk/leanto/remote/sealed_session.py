@@ -21,7 +21,7 @@ from grpc import StatusCode, aio
 
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, DeadlineExceeded, EvidenceRefused, Fault, PromptRefused, ProtocolFault, TargetError
-from leanto.remote.call import Meter, RemoteChunk, RemoteRequest
+from leanto.remote.call import Meter, Part, RemoteRequest
 from leanto.remote.channel import open_channel
 from leanto.remote.sealed_answer import Answer
 from leanto.remote.target import RemoteTarget
@@ -61,7 +61,7 @@ _TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION, Status
 class SealedSession:
     """The channel, and the claims it was verified to stand for."""
 
-    def __init__(self, target: RemoteTarget, dial: str, clock: Clock) -> None:
+    def __init__(self, target: RemoteTarget, dial: str, clock: Clock, on_evidence: Callable[[Claims], None] = lambda _: None) -> None:
         self.claims: Claims | None = None
         self.rtt_ms: float | None = None
         self._address = target.address
@@ -71,6 +71,8 @@ class SealedSession:
         self._padding = Padding[target.padding.upper()]
         self._cadence = Cadence(period_ms=target.cadence_ms, frames=target.cadence_frames) if target.padding == "constant" else None
         self._clock = clock
+        self._on_evidence = on_evidence
+        self._closed = False
         self._wallet = _wallet(target, clock)
         self._channel, self._stub = _connect(target, dial)
 
@@ -81,29 +83,34 @@ class SealedSession:
         except aio.AioRpcError as error:
             raise self._fault(error) from None
 
-    async def generate(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[RemoteChunk, None]:
-        """The answer's chunks. Tried again, sealed again, only while no chunk has come."""
+    async def generate(self, request: RemoteRequest, until: float, meter: Meter) -> AsyncGenerator[Part, None]:
+        """The answer, sealed chunk by sealed chunk. Tried again, sealed again, only while none has come, not even an empty one."""
         message = inner_message(request, self._padding, self._cadence)
         for attempt in range(1, ATTEMPTS + 1):
             started = False
             try:
                 claims = await self._current_claims(until, meter)
-                async with aclosing(self._exchange(message, request, claims, until, meter)) as chunks:
-                    async for chunk in chunks:
+                async with aclosing(self._exchange(message, request, claims, until, meter)) as parts:
+                    async for part in parts:
                         started = True
-                        yield chunk
+                        yield part
                 return
             except aio.AioRpcError as error:
-                if started or attempt == ATTEMPTS or error.code() not in _TRY_AGAIN_NOW:
+                if started or self._closed or attempt == ATTEMPTS or error.code() not in _TRY_AGAIN_NOW:
                     raise self._fault(error) from None
                 self.claims = None  # a restarted node has another key
                 if attempt > 1:
                     await asyncio.sleep(min(RECONNECT_S, self._left_s(until)))
+            except asyncio.CancelledError:
+                if self._closed and not _cancelled():
+                    raise CloudUnavailable(f"the connection to {self._address} was closed") from None
+                raise
             except SealError as error:
                 raise ProtocolFault(f"{self._address}: {error}") from None
 
     async def close(self) -> None:
         """Close the channel; calls under way end."""
+        self._closed = True
         await self._channel.close()
         if self._wallet is not None:
             await self._wallet.close()
@@ -135,15 +142,27 @@ class SealedSession:
                 claims = await asyncio.to_thread(self._log.check, evidence.release_proof, claims)
         except EvidenceError as error:
             raise EvidenceRefused(f"{self._address}: {error}; nothing was sent", claim=error.claim) from None
-        for claim in claims.claims:
-            _logger.info(
-                "%s, %s evidence: %s %s; not proven: %s", self._address, claims.evidence_type, claim.name, claim.value, claim.does_not_prove
-            )
+        self._show(claims)
         return claims
+
+    def _show(self, claims: Claims) -> None:
+        """To whoever wants to see them before anything is sealed to them. Raises EvidenceRefused if they are not good enough."""
+        for claim in claims.claims:
+            line = "%s, %s evidence: %s %s; proves: %s; not proven: %s; rests on: %s"
+            parties = ", ".join(claim.trusted_parties)
+            said = (claim.name, claim.value, claim.proves, claim.does_not_prove, parties)
+            _logger.info(line, self._address, claims.evidence_type, *said)
+        try:
+            self._on_evidence(claims)
+        except EvidenceRefused:
+            raise
+        except Exception as error:
+            what = f"{self._address}: the application refused the node's evidence ({type(error).__name__}); nothing was sent"
+            raise EvidenceRefused(what, claim="application") from error
 
     async def _exchange(
         self, message: bytes, request: RemoteRequest, claims: Claims, until: float, meter: Meter
-    ) -> AsyncGenerator[RemoteChunk, None]:
+    ) -> AsyncGenerator[Part, None]:
         """One sealed request and its answer. The finish is told only once the stream has ended where the seal says."""
         token = await self._wallet.take() if self._wallet else b""
         binding = Binding(claims.evidence_digest, claims.release_digest, token)
@@ -155,9 +174,8 @@ class SealedSession:
         try:
             async for chunk in call:
                 meter.received += _size(chunk)
-                for part in answer.take(chunk):
-                    yield part
-            yield answer.finish()
+                yield answer.take(chunk)
+            yield [answer.finish()]
         finally:
             call.cancel()
 
@@ -210,6 +228,12 @@ def _outer(sealed: Sealed, claims: Claims, token: bytes) -> SealedRequest:
         ciphertext=sealed.ciphertext,
         token=token,
     )
+
+
+def _cancelled() -> bool:
+    """Whether somebody asked the running task to stop: gRPC raises the same for a channel that was closed under a call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _size(message: Message) -> int:

@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from leanto.errors import TargetError
 
@@ -16,7 +15,9 @@ if TYPE_CHECKING:
 
 PaddingLevel = Literal["blocks", "buckets", "constant"]
 
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
+_HOST = r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*))"
+_ADDRESS = re.compile(_HOST + r":(?P<port>[0-9]{1,5})")
+_URL = re.compile(rf"(?P<scheme>https?)://{_HOST}(?::(?P<port>[0-9]{{1,5}}))?(?P<path>/[!-~]*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,9 @@ class RemoteTarget:
 def dial_target(target: RemoteTarget) -> str:
     """The gRPC name of `target`, or its relay's URL. Raises TargetError for another form, and for plaintext beyond this machine."""
     if target.tokens is not None:
-        _check_url(target.tokens.issuer, "issuer")
+        checked_url(target.tokens.issuer, "issuer")
+    if target.log is not None and target.log.tiles is not None:
+        checked_url(target.log.tiles, "release log")
     parts = _ADDRESS.fullmatch(target.address)
     if parts is None or not 0 < int(parts["port"]) < 65536:
         raise TargetError(f"the cloud address {target.address!r} is not host:port")
@@ -120,20 +123,31 @@ def dial_target(target: RemoteTarget) -> str:
 
 def relay_url(relay: Relay) -> str:
     """The URL to post to. Raises TargetError for other than https, or http on this machine."""
-    return _check_url(relay.url, "relay")
+    return checked_url(relay.url, "relay")
 
 
-def _check_url(url: str, what: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if parts.scheme not in ("https", "http") or not host or "@" in parts.netloc or parts.query or parts.fragment:
+def checked_url(url: str, what: str) -> str:
+    """The URL to ask where `url` was given, put together again from its parts: no resolver decides what `localhost` is.
+
+    `what` names it in the TargetError for other than https, or http on this machine, and for user information, a query or a fragment.
+    """
+    parts = _URL.fullmatch(url)
+    if parts is None or {"?", "#"} & set(url) or not _exists(parts["v6"], parts["port"]):
         raise TargetError(f"the {what} {url!r} is not https://HOST[:PORT]")
-    if parts.scheme == "http" and not is_loopback(host):
+    scheme, host = parts["scheme"].lower(), (parts["v6"] or parts["host"]).lower()
+    if scheme == "http" and not is_loopback(host):
         raise TargetError(f"the {what} {url!r}: plaintext only goes to a loopback address; use https")
-    return url.replace("//localhost", "//127.0.0.1", 1)
+    name = "127.0.0.1" if host == "localhost" else f"[{host}]" if parts["v6"] else host
+    return f"{scheme}://{name}" + (f":{parts['port']}" if parts["port"] else "") + (parts["path"] or "")
+
+
+def _exists(v6: str | None, port: str | None) -> bool:
+    try:
+        if v6 is not None:
+            ipaddress.IPv6Address(v6)
+    except ValueError:
+        return False
+    return port is None or 0 < int(port) < 65536
 
 
 def is_loopback(host: str) -> bool:

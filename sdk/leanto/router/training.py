@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ FORM = (
 class Outcome:
     """What both models made of a prompt: `gain` is the cloud's quality less the local one's, −1…1. `group` is what may be new one day."""
 
-    prompt: str
+    prompt: str = field(repr=False)
     gain: float
     group: str | None = None
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes import UNSURE, FakeEdge, tokens
+from leanto import client as client_module
 from leanto.cli import main
 from nodes import NodeProcess
 
@@ -67,3 +69,24 @@ def test_a_policy_that_asks_for_hardware_refuses_a_development_node_and_no_flag_
 def test_without_a_node_to_ask_it_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evidence"]) == 2
     assert "give HOST:PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",), ("--stream",)], ids=" ".join)
+def test_a_question_that_leans_shows_on_stderr_what_the_node_proves(
+    flags: tuple[str, ...],
+    node: NodeProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client_module, "open_model", lambda model, **_: FakeEdge(tokens("a b c", UNSURE)))
+    policy = tmp_path / "policy.toml"
+    policy.write_text("version = 1\n[quality.confidence_threshold]\ntext = 0.5\n")
+    target = node.target()
+    node_flags = ("--cloud", target.address, "--development-root", str(target.development_root))
+    assert main(["ask", "red green", "--task", "text", "--max-tokens", "2", "--policy", str(policy), *node_flags, *flags]) == 0
+    out, err = capsys.readouterr()
+    assert "red green" in out
+    assert err.startswith(f"{target.address}: development evidence ")
+    assert err.count("proves  ") == err.count("does not prove  ") == err.count("rests on  ") == 3
+    assert "does not prove" not in out

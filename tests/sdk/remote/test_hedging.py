@@ -166,3 +166,18 @@ def test_without_a_delay_nothing_is_asked_twice() -> None:
 
     asyncio.run(run())
     assert len(engine.requests) == 1
+
+
+def test_a_frame_that_carries_nothing_is_a_beginning_and_nothing_is_asked_twice() -> None:
+    engine = EchoEngine(gate=(gate := asyncio.Event()))
+
+    async def run() -> None:
+        async with running_node(engine, limits=Limits(running=4, drain_s=0.0)) as node:
+            target = replace(node.target, padding="constant", cadence_ms=20, cadence_frames=4, hedge_after_s=0.3)
+            async with open_leg(target) as leg:
+                await leg.evidence()
+                asyncio.get_running_loop().call_later(0.8, gate.set)  # frames come from the first 20 ms on, words only now
+                assert text_of(await collect(leg, REQUEST)) == " red green"
+
+    asyncio.run(run())
+    assert len(engine.requests) == 1

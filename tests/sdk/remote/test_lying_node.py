@@ -16,7 +16,7 @@ from leanto_wire.keys import PrivateKey
 from leanto_wire.seal import Sealer
 from leanto_wire.v1.inference_pb2 import GenerateComplete, GenerateResponse, GenerateStreamChunk, OutputLogProbs
 from leanto_wire.v1.private_compute_pb2 import EvidenceResponse, KeyConfig, SealedChunk, SealedRequest
-from nodes import MODEL_ID, REQUEST, fault_of, lying_node, open_leg, running_node
+from nodes import MODEL_ID, REQUEST, collect, fault_of, lying_node, open_leg, running_node, text_of
 
 
 def other_key(honest: EvidenceResponse) -> EvidenceResponse:
@@ -77,6 +77,11 @@ def token(n: int = 1) -> GenerateResponse:
     )
 
 
+def words(n: int, text: str) -> GenerateResponse:
+    logprobs = OutputLogProbs(token_logprobs=[-1.0] * n)
+    return GenerateResponse(chunk=GenerateStreamChunk(token_ids=list(range(n)), text=text, output_logprobs=logprobs))
+
+
 def complete(**changes: str) -> GenerateResponse:
     return GenerateResponse(complete=GenerateComplete(**({"finish_reason": "stop", "model_id": MODEL_ID} | changes)))  # type: ignore[arg-type]
 
@@ -92,6 +97,10 @@ LIES: dict[str, Write] = {
     "another model": lambda sealer: [chunk(sealer, complete(model_id="other@1"), final=True)],
     "an unknown reason": lambda sealer: [chunk(sealer, complete(finish_reason="\x1b[2J"), final=True)],
     "more tokens than asked": lambda sealer: [chunk(sealer, token(5), final=False)],
+    "text without tokens": lambda sealer: [chunk(sealer, words(0, "x"), final=False)],
+    "more text than its tokens can stand for": lambda sealer: [chunk(sealer, words(1, "x" * 1025), final=False)],
+    "more text little by little": lambda sealer: [chunk(sealer, words(n, "x" * 1000), final=False) for n in (1, 0)],
+    "a megabyte of text for a token": lambda sealer: [chunk(sealer, words(1, "x" * 1_000_000), final=False)],
     "tokens without logprobs": lambda sealer: [
         chunk(sealer, GenerateResponse(chunk=GenerateStreamChunk(token_ids=[1], text="x")), final=False)
     ],
@@ -116,6 +125,20 @@ def test_a_node_that_answers_what_the_protocol_forbids_is_caught(name: str) -> N
     fault, chunks = asyncio.run(run())
     assert isinstance(fault, ProtocolFault)
     assert all(part.finish_reason is None for part in chunks)
+
+
+def test_text_that_comes_later_than_its_tokens_is_honest() -> None:
+    async def run() -> str:
+        async def answer(identity: Identity, request: SealedRequest) -> AsyncIterator[SealedChunk]:
+            _, sealer = identity.open(request)
+            for n, text in ((2, ""), (0, "x" * 2000), (1, "y" * 1000)):
+                yield chunk(sealer, words(n, text), final=False)
+            yield chunk(sealer, complete(), final=True)
+
+        async with lying_node(answer=answer) as target, open_leg(target) as leg:
+            return text_of(await collect(leg, REQUEST))
+
+    assert len(asyncio.run(run())) == 3000
 
 
 def test_a_servers_own_words_reach_no_message() -> None:

@@ -191,6 +191,54 @@ def test_after_three_failures_the_node_is_left_alone_until_the_cooldown_has_pass
     asyncio.run(run())
 
 
+def test_a_leg_that_is_closed_under_a_call_ends_it_with_a_fault_and_cancels_no_caller() -> None:
+    async def run() -> None:
+        engine = EchoEngine(gate=asyncio.Event())
+        async with running_node(engine) as node, open_leg(node.target) as leg:
+            asked = asyncio.create_task(collect(leg, REQUEST))
+            await engine.started.wait()
+            await leg.close()
+            with pytest.raises(CloudUnavailable, match="was closed"):
+                await asked
+            assert len(engine.requests) == 1
+
+    asyncio.run(run())
+
+
+class Deaf:
+    """A stub whose calls never end, whatever time they are given."""
+
+    async def GetEvidence(self, request: object, *, timeout: float) -> Any:
+        await asyncio.Event().wait()
+
+    def Generate(self, request: object, *, timeout: float) -> Any:
+        return self
+
+    def cancel(self) -> None:
+        pass
+
+    async def __aiter__(self) -> Any:
+        await asyncio.Event().wait()
+        yield
+
+
+@pytest.mark.parametrize("verified", [True, False], ids=["its answer", "its evidence"])
+def test_the_leg_itself_ends_a_call_whose_transport_does_not(verified: bool) -> None:
+    async def run() -> None:
+        async with running_node() as node, open_leg(node.target) as leg:
+            if verified:
+                await leg.evidence()
+            leg._open_session()._stub = Deaf()
+            async with asyncio.timeout(10):
+                with pytest.raises(DeadlineExceeded):
+                    await collect(leg, replace(REQUEST, timeout_s=0.2))
+                if not verified:
+                    with pytest.raises(DeadlineExceeded):
+                        await leg.evidence(timeout_s=0.2)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [({"prompt": " "}, PromptRefused), ({"task": "call"}, CloudUnavailable), ({"timeout_s": 0.0}, DeadlineExceeded)],

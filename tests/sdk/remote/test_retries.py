@@ -25,14 +25,15 @@ COMPLETE = GenerateResponse(complete=GenerateComplete(finish_reason="stop", mode
 
 
 class FailingNode(rpc.PrivateComputeServicer):
-    """Fails its first calls with the codes given, before a chunk or after one; then answers."""
+    """Fails its first calls with the codes given, before a chunk or after `first`; then answers."""
 
-    def __init__(self, codes: list[grpc.StatusCode], *, after_a_chunk: bool = False) -> None:
+    def __init__(self, codes: list[grpc.StatusCode], *, first: bytes | None = None, final: bool = False) -> None:
         self.attester = DevelopmentAttester()
         self.requests: list[SealedRequest] = []
         self._identity = Identity(self.attester, release_digest=RELEASE, model_id=MODEL_ID)
         self._codes = codes
-        self._after_a_chunk = after_a_chunk
+        self._first = first
+        self._final = final
 
     async def GetEvidence(self, request: EvidenceRequest, context: Any) -> EvidenceResponse:
         return self._identity.evidence(request.nonce)
@@ -41,14 +42,16 @@ class FailingNode(rpc.PrivateComputeServicer):
         self.requests.append(request)
         _, sealer = self._identity.open(request)
         fails = len(self.requests) <= len(self._codes)
-        if not fails or self._after_a_chunk:
+        if not fails:
             yield SealedChunk(ciphertext=sealer.seal(TOKEN.SerializeToString(), final=False))
+        elif self._first is not None:
+            yield SealedChunk(ciphertext=sealer.seal(self._first, final=self._final), final=self._final)
         if fails:
             await context.abort(self._codes[len(self.requests) - 1], "")
         yield SealedChunk(ciphertext=sealer.seal(COMPLETE.SerializeToString(), final=True), final=True)
 
 
-def asked(node: FailingNode) -> tuple[str | LeantoError, int, int]:
+def asked(node: FailingNode, **more: Any) -> tuple[str | LeantoError, int, int]:
     """The text or the fault, and the bytes sent and received."""
 
     async def run() -> tuple[str | LeantoError, int, int]:
@@ -57,7 +60,7 @@ def asked(node: FailingNode) -> tuple[str | LeantoError, int, int]:
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
-            async with open_leg(RemoteTarget(f"127.0.0.1:{port}", node.attester.root_base64)) as leg:
+            async with open_leg(RemoteTarget(f"127.0.0.1:{port}", node.attester.root_base64, **more)) as leg:
                 call = leg.generate(REQUEST)
                 try:
                     text: str | LeantoError = "".join([chunk.text async for chunk in call])
@@ -92,7 +95,23 @@ def test_it_is_tried_three_times_at_most(code: grpc.StatusCode) -> None:
 
 @pytest.mark.parametrize("code", AGAIN, ids=lambda code: code.name)
 def test_after_a_chunk_nothing_is_tried_again(code: grpc.StatusCode) -> None:
-    node = FailingNode([code], after_a_chunk=True)
+    node = FailingNode([code], first=TOKEN.SerializeToString())
+    text, _, _ = asked(node)
+    assert isinstance(text, CloudUnavailable)
+    assert len(node.requests) == 1
+
+
+@pytest.mark.parametrize("code", AGAIN, ids=lambda code: code.name)
+def test_after_a_frame_that_carried_nothing_nothing_is_tried_again(code: grpc.StatusCode) -> None:
+    node = FailingNode([code], first=b"")
+    text, _, _ = asked(node, padding="constant")
+    assert isinstance(text, CloudUnavailable)
+    assert len(node.requests) == 1
+
+
+@pytest.mark.parametrize("code", AGAIN, ids=lambda code: code.name)
+def test_after_a_final_chunk_that_the_status_contradicts_nothing_is_tried_again_and_no_end_is_told(code: grpc.StatusCode) -> None:
+    node = FailingNode([code], first=COMPLETE.SerializeToString(), final=True)
     text, _, _ = asked(node)
     assert isinstance(text, CloudUnavailable)
     assert len(node.requests) == 1

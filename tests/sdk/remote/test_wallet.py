@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, LeantoError, PolicyError, TargetError
 from leanto.policy import parse_policy
 from leanto.remote import Relay, RemoteRequest, TokenSource
 from leanto.remote.configured import remote_target
-from leanto.remote.wallet import Wallet
+from leanto.remote.wallet import Kept, TokenFile, Wallet
 from leanto_cloud.errors import Refused
 from leanto_wire.status import Refusal
 from leanto_wire.tokens.privacy_pass import Token
@@ -108,6 +112,91 @@ def test_tokens_whose_key_expired_are_not_given(tmp_path: Path, monkeypatch: pyt
             await wallet.close()
 
         asyncio.run(run())
+
+
+class Counting(Wallet):
+    """Its issuer is a counter, so that the file alone takes time."""
+
+    issued = 0
+
+    async def fetch(self) -> None:
+        for _ in range(self._source.batch):
+            self.issued += 1
+            await asyncio.to_thread(self._file.put, self._challenge.digest, Kept(b"%d" % self.issued, NOW + 1))
+
+
+def tokens_left(from_: TokenSource) -> list[bytes]:
+    with sqlite3.connect(from_.store) as file:
+        return [row[0] for row in file.execute("SELECT token FROM token")]
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(1, 4))
+@settings(max_examples=25)
+def test_whoever_stops_waiting_and_whenever_no_token_is_lost_or_given_twice(patience: list[int], batch: int) -> None:
+    async def run(from_: TokenSource) -> tuple[list[bytes], int]:
+        wallet = Counting(from_, CLOCK, wait_s=lambda: 3600.0)
+
+        async def taker(turns: int) -> bytes:
+            taking = asyncio.create_task(wallet.take())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if turns < 35:  # the rest are patient
+                taking.cancel()
+            (outcome,) = await asyncio.gather(taking, return_exceptions=True)
+            return outcome if isinstance(outcome, bytes) else b""
+
+        given = await asyncio.gather(*map(taker, patience))
+        if wallet._fetching is not None:
+            await asyncio.gather(wallet._fetching)
+        await wallet.close()
+        return [token for token in given if token], wallet.issued
+
+    with tempfile.TemporaryDirectory() as folder:
+        from_ = source(Path(folder), "https://issuer.example", batch=batch)
+        given, issued = asyncio.run(run(from_))
+        assert sorted([*given, *tokens_left(from_)]) == sorted(b"%d" % (n + 1) for n in range(issued))
+        assert len(given) >= sum(turns >= 35 for turns in patience)
+
+
+def test_a_fetch_that_nobody_waits_for_any_more_is_not_made_twice(issuer: tuple[Witnessed, TokenSource]) -> None:
+    seen, from_ = issuer
+
+    async def run() -> None:
+        wallet = Wallet(from_, CLOCK, wait_s=lambda: 3600.0)
+        first = asyncio.create_task(wallet.take())
+        while wallet._fetching is None:
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        assert await wallet.take()
+        await wallet.close()
+
+    asyncio.run(run())
+    assert len(seen.issued) == 4
+
+
+def test_no_byte_of_a_spent_token_is_left_beside_the_file_or_in_it(tmp_path: Path) -> None:
+    file = TokenFile(tmp_path / "wallet")
+    tokens = [bytes([n]) * 354 for n in range(1, 9)]
+    for token in tokens:
+        file.put(b"challenge", Kept(token, NOW + 1))
+    taken = [file.take(b"challenge", NOW)[0] for _ in tokens]
+    assert {kept.token for kept in taken if kept} == set(tokens)
+    on_disk = b"".join(path.read_bytes() for path in tmp_path.iterdir())  # while it is open, as after a kill
+    assert not [token for token in tokens if token[:16] in on_disk]
+    file.close()
+
+
+def test_a_file_that_an_earlier_version_kept_a_log_beside_is_taken_over(tmp_path: Path) -> None:
+    TokenFile(tmp_path / "wallet").close()
+    with sqlite3.connect(tmp_path / "wallet") as earlier:
+        earlier.execute("PRAGMA journal_mode = WAL")
+        earlier.execute("INSERT INTO token VALUES (?, ?, ?)", (b"challenge", b"x" * 354, NOW + 1))
+    earlier.close()
+    file = TokenFile(tmp_path / "wallet")
+    assert file.take(b"challenge", NOW)[0] == Kept(b"x" * 354, NOW + 1)
+    file.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["wallet"]
 
 
 def test_an_account_without_tokens_left_is_a_fault(issuer: tuple[Witnessed, TokenSource]) -> None:
