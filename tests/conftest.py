@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ ROOT = Path(__file__).resolve().parents[1]
 # An example that takes long on a busy machine is no fault of the code; what a test may take at all is pytest-timeout's matter.
 settings.register_profile("leanto", deadline=None)
 settings.load_profile("leanto")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test writes to the user's own state folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(home))
+        patch.setenv("LOCALAPPDATA", str(home))
+        yield home
 
 
 @pytest.fixture(scope="session")

@@ -47,9 +47,18 @@ Script = Callable[[GenerationRequest], Iterable[Token | Exception]]
 
 
 class FakeEdge:
-    """Yields what its script says for a request, raising what is an exception in it; `open` counts unfinished generations."""
+    """Yields what its script says for a request, raising what is an exception in it; `open` counts unfinished generations. `work` is
+    called for each token, to move a clock."""
 
-    def __init__(self, script: Script | Sequence[Token | Exception], *, confidence: dict[str, Any] | None = None, **info: Any) -> None:
+    def __init__(
+        self,
+        script: Script | Sequence[Token | Exception],
+        *,
+        confidence: dict[str, Any] | None = None,
+        work: Callable[[], None] = lambda: None,
+        **info: Any,
+    ) -> None:
+        self._work = work
         self._script = script if callable(script) else lambda request: script
         self.tokenizer = FakeTokenizer()
         self.requests: list[GenerationRequest] = []
@@ -69,6 +78,7 @@ class FakeEdge:
         try:
             for item in script:
                 self.pulled += 1
+                self._work()
                 if isinstance(item, Exception):
                     raise item
                 yield item

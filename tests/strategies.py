@@ -75,6 +75,7 @@ policies = st.builds(
         max_switches=st.integers(0, 3),
         max_repeats=st.none() | st.integers(1, 4),
         sticky_turns=st.integers(0, 5),
+        sticky_tool_loop=st.booleans(),
         low_floor=st.none() | st.just("artifact") | st.floats(-8, 0),
     ),
     offline=st.builds(Offline, st.sampled_from(["local_best_effort", "fail"])),
@@ -92,6 +93,7 @@ facts = st.builds(
     prompt_score=st.none() | st.floats(0, 1),
     turns_since_cloud=st.none() | st.integers(1, 20),
     expected_local_ms=st.none() | st.floats(0, 1e6),
+    tool_caller=st.sampled_from([None, "local", "cloud"]),
 )
 
 spendings = st.builds(

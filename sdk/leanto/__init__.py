@@ -13,6 +13,7 @@ from leanto.client import AsyncClient, Client
 from leanto.clock import Clock
 from leanto.decision import Check, Decision
 from leanto.errors import (
+    BudgetSpent,
     CertificateError,
     CloudUnavailable,
     DeadlineExceeded,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncChat",
     "AsyncClient",
+    "BudgetSpent",
     "CertificateError",
     "Chat",
     "Check",

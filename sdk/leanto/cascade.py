@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from leanto.clock import Clock
-from leanto.decision import Promise, Target
+from leanto.decision import Promise, Spent, Target
 from leanto.errors import (
+    BudgetSpent,
     CloudUnavailable,
     DeadlineExceeded,
     EngineFault,
@@ -35,12 +36,14 @@ from leanto.policy import (
     judge_breakdown,
     judge_certificate,
     judge_low,
+    judge_pace,
     judge_stream,
     judge_structure,
     low_floor,
     stay,
     without_edge,
 )
+from leanto.policy.budgets import overtaken
 from leanto.policy.schema import CloudTarget
 from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.remote import remote_request
@@ -50,6 +53,7 @@ from leanto.request import Ask, parse_call
 if TYPE_CHECKING:
     from leanto.remote import RemoteChunk
 
+EDGE_SHARE = 0.5  # of the deadline, before an answer that may yet be long is given up as too slow
 CLOUD_SHARE = 0.8  # of the time left; the rest is the edge's, should the cloud be late
 Shown = TextEvent | HandoffEvent | RestartEvent
 
@@ -77,6 +81,7 @@ class Cascade:
         started: float,
         clock: Clock,
         promise: Callable[[], Promise] = Promise,
+        usual_tokens: float | None = None,
     ) -> None:
         self.verdict = verdict
         self.visible = ""
@@ -89,6 +94,7 @@ class Cascade:
         self.bytes_received = 0
         self.cloud_model: str | None = None
         self.cloud_evidence: str | None = None
+        self.refused: Spent | None = None  # what was spent when a budget stopped a call
         self.first_text_at: float | None = None
         self._ask = ask
         self._policy = policy
@@ -98,7 +104,9 @@ class Cascade:
         self._hold = None if ask.task == "call" else hold
         self._clock = clock
         self._artifact_floor: float | None = edge.info.confidence.get(ask.task, {}).get("stream_floor") if edge.info.fit else None
+        self._started = started
         self._deadline = started + policy.budgets.deadline_ms / 1000
+        self._usual_tokens = usual_tokens
         self._legs: list[Target] = []
         self._runs: list[LocalRun] = []
         self._paused: LocalRun | None = None
@@ -124,6 +132,11 @@ class Cascade:
     def kept_local_tokens(self) -> int:
         """Those of them that the edge generated."""
         return sum(run.shown for run in self._runs)
+
+    @property
+    def local_work(self) -> list[tuple[int, float, bool]]:
+        """Of each run on the edge that tells its pace: tokens, seconds of its own work, and whether it was a whole answer."""
+        return [(len(run.tokens), run.seconds, run.done and not run.prefix) for run in self._runs if run.done or run.too_slow]
 
     async def events(self) -> AsyncGenerator[Shown, None]:
         """The answer as it becomes visible. Raises NoRoute, PromptRefused or a Fault when the policy leaves nothing to try."""
@@ -180,7 +193,9 @@ class Cascade:
         if CLOUD not in self.verdict.allowed:
             return Watch(self._hold, handoff.window, None)
         low, call = low_floor(self._policy, self._artifact_floor), self._ask.task == "call"
-        return Watch(self._hold, handoff.window, handoff.stream_floor, low, call, handoff.max_repeats)
+        usual = self._usual_tokens if not self.visible else None  # of a whole answer
+        hurry_at = self._started + EDGE_SHARE * (self._deadline - self._started)
+        return Watch(self._hold, handoff.window, handoff.stream_floor, low, call, handoff.max_repeats, usual, hurry_at)
 
     async def _watched(self, run: LocalRun) -> AsyncGenerator[str, None]:
         """Text of `run` that may be shown; ends when it is done, or `doubted` with a target to turn to."""
@@ -198,6 +213,8 @@ class Cascade:
                 doubt = partial(judge_low, self._policy, low_logprob=news.low, artifact_floor=self._artifact_floor)
             elif news.broken is not None:
                 doubt = partial(judge_breakdown, self._policy, broken=news.broken)
+            elif news.too_late is not None:
+                doubt = partial(judge_pace, self._policy, expected_ms=1000 * (news.too_late - self._started))
             else:
                 continue
             if self._lean(doubt):
@@ -272,6 +289,9 @@ class Cascade:
                 async for text in texts:
                     yield self._show(text, CLOUD)
             self._next = None
+        except BudgetSpent as error:
+            self.refused, self.verdict = error.spent, overtaken(self._policy, error.spent, self.verdict)
+            yield self._back_to_edge(self.verdict.labels[-1], error)
         except (Fault, PromptRefused) as error:
             yield self._fall_back(error)
 
@@ -284,7 +304,8 @@ class Cascade:
         assert self._cloud is not None  # the verdict allows the cloud only where there is one
         leg = self._cloud()
         self.cloud_calls += 1
-        call = leg.generate(remote_request(self._ask, until - now, prefix=self.visible, kept_tokens=self.kept_tokens))
+        far, kept = self._policy.budgets.max_rtt_ms is not None, self.kept_tokens
+        call = leg.generate(remote_request(self._ask, until - now, prefix=self.visible, kept_tokens=kept, wants_rtt=far))
         parts: list[str] = []
         tokens = 0
         try:
@@ -332,6 +353,9 @@ class Cascade:
         again = isinstance(error, Fault) and error.retryable and self.switches < self._policy.handoff.max_switches
         label = _FAULT_LABELS.get(type(error), "cloud-unreachable")
         self.verdict = after_fault(self._policy, self.verdict, label, str(error), again=again)
+        return self._back_to_edge(label, error, again=again)
+
+    def _back_to_edge(self, label: str, error: Fault | PromptRefused, *, again: bool = False) -> HandoffEvent:
         if LOCAL not in self.verdict.allowed:
             raise error
         if self._paused is not None and not again:

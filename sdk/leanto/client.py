@@ -14,19 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from leanto.account import Account, Tab
 from leanto.cascade import Cascade
 from leanto.certificates.auditor import Auditor, foreseen
 from leanto.certificates.certified import Certified, score_name
-from leanto.chat import AsyncChat, Chat
+from leanto.chat import ALONE, AsyncChat, Before, Chat
 from leanto.clock import Clock
 from leanto.decision import Check, Decision, Promise
-from leanto.errors import LeantoError, PromptRefused
+from leanto.errors import LeantoError, OutputError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
-from leanto.ledger import Ledger
+from leanto.ledger import FILE, Ledger
 from leanto.local.pace import Pace
 from leanto.local.run import EdgeModel, open_model, open_session
 from leanto.loop import LoopThread
-from leanto.policy import Facts, Policy, Spent, foresee
+from leanto.policy import Facts, Policy, foresee
 from leanto.policy.hysteresis import strained
 from leanto.policy.schema import SECRET
 from leanto.policy.source import policy_of
@@ -37,9 +38,10 @@ from leanto.remote import RemoteTarget
 from leanto.remote.configured import choose_cloud, open_leg
 from leanto.remote.leg import CloudLeg
 from leanto.request import Ask, Task, parse_call
-from leanto.signals import DEVICE, Sensors, Source
+from leanto.signals import DEVICE, Sensors, Source, token_energy
 from leanto.signals import simulate as rehearse
 from leanto.signals.energy import Measurement, Meter, meters
+from leanto.state import state_file
 from leanto.trace import DecisionLog, Recorder
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class Options(TypedDict, total=False):
     recorders: Iterable[Recorder]
     threads: int | None
     adapter: str | Path | None
+    energy: str | Path | None
     clock: Clock | None
     meter: Meter | None
     on_evidence: Callable[[Claims], None] | None
@@ -89,14 +92,16 @@ class AsyncClient:
     simulate   a rehearsal such as "battery=9%,link=down", on top of the sources
     log        a JSONL file to which every decision is appended
     recorders  what else takes every decision, such as leanto.otel.OpenTelemetry()
-    ledger     a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: in memory
+    ledger     a SQLite file (or a Ledger) for what was spent in the last day, which several clients may share; default: a file in the
+               user's state folder where the policy has a budget of a day or audits, else in memory
     threads    for the local model; default: chosen by its size
     adapter    a file that `leanto adapt` made for this model; default: the model as it is
+    energy     a file of `leanto bench energy` for it, which counts where no meter can be read; default: the user's own, if there is one
     on_evidence  is called with the node's verified leanto_wire.claims.Claims before anything is sealed to it, and again when they
                change; whatever it raises refuses the node. It runs on the event loop, so it must not wait. A leg of your own
                verifies for itself. Default: the claims go to the log "leanto" (INFO) alone
 
-    Loads the model at once. Raises PolicyError, ModelError, SignalError, TargetError, OutputError.
+    Loads the model at once. Raises PolicyError, ModelError, SignalError, TargetError, OutputError, UserError.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class AsyncClient:
         recorders: Iterable[Recorder] = (),
         threads: int | None = None,
         adapter: str | Path | None = None,
+        energy: str | Path | None = None,
         clock: Clock | None = None,
         meter: Meter | None = None,
         on_evidence: Callable[[Claims], None] | None = None,
@@ -122,18 +128,22 @@ class AsyncClient:
         device = DEVICE if sources is None else tuple(sources)
         self._sensors = Sensors([*device, rehearse(simulate)] if simulate else device, clock=self._clock)
         self._meters = (meter,) if meter else meters(clock=self._clock)
-        self._pace = Pace()
+        self._pace = Pace(self._clock)
         self._strained: tuple[str, ...] = ()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
+        self._ledger_is_ours, self._in_memory = not isinstance(ledger, Ledger), ledger is None and not self.policy.remembers
+        if ledger is None and self.policy.remembers:
+            ledger = state_file(FILE)
         self._on_evidence = on_evidence
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
-        self._ledger_is_ours = self._ledger is not ledger
-        self._bytes_sent = 0
+        self._account = Account(self._ledger)
         self._certified = Certified(self._ledger)
-        self._auditor = Auditor(self._ledger, self._pay)
+        self._auditor = Auditor(self._ledger)
         self._prompts = PromptScore()
         self.edge = open_model(model, threads=threads, adapter=adapter)
+        build = self.edge.info.build_hash
+        self._token_energy = token_energy.read(energy, build) if energy else token_energy.own(build)
         self._scores = {task: score_name(self.edge.info.confidence.get(task)) for task in self.edge.info.tasks}
         self._recorders: list[Recorder] = [*recorders, *([DecisionLog(log)] if log else [])]
 
@@ -203,32 +213,46 @@ class AsyncClient:
         await self.aclose()
 
     async def answer(
-        self, policy: Policy, request: Ask, *, hold: int | None, edge: EdgeModel | None = None, turns_since_cloud: int | None = None
+        self, policy: Policy, request: Ask, *, hold: int | None, edge: EdgeModel | None = None, before: Before = ALONE
     ) -> AsyncGenerator[Event, None]:
         """The story of one request: look, decide, run and maybe lean, record. `hold`: tokens kept back, None all of them.
 
         Everything is decided by this `policy`, whatever becomes of its file meanwhile.
-        For a conversation: `edge` is a session with the local model, default one for this request alone; `turns_since_cloud` as in Facts.
+        For a conversation: `edge` is a session with the local model, default one for this request alone; `before` is what came before.
         """
         energy = Measurement(self._meters)
-        seen = self._look(policy, request, turns_since_cloud)
+        seen = self._look(policy, request, before)
         verdict = seen.decide()
-        cloud = self._open_cloud if CLOUD in verdict.constrained else None
+        tab = Tab(self._account, seen)
+        cloud = partial(self._open_cloud, tab) if CLOUD in verdict.constrained else None
         session = edge or open_session(self.edge)
         promise = partial(self._promise, seen)
-        run = Cascade(request, policy, verdict, session, cloud, hold=hold, started=seen.started, clock=self._clock, promise=promise)
+        usual = self._pace.tokens(request.task)
+        run = Cascade(
+            request,
+            policy,
+            verdict,
+            session,
+            cloud,
+            hold=hold,
+            started=seen.started,
+            clock=self._clock,
+            promise=promise,
+            usual_tokens=usual,
+        )
         try:
             async with aclosing(run.events()) as events:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(seen, run, energy, error)
+            decision = self._finish(seen, run, tab, energy, error)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
-        decision = self._finish(seen, run, energy, self._auditor.chooses(seen, run))
+        decision = self._finish(seen, run, tab, energy, self._auditor.chooses(seen, run))
         if decision.audited:
-            self._auditor.start(seen, run.visible, run.promise, self._open_cloud)
+            again = Tab(self._account, seen)
+            self._auditor.start(seen, run.visible, run.promise, partial(self._open_cloud, again), again.settle)
         yield FinalEvent(_reply(request, run, decision))
 
     def request(self, policy: Policy, prompt: str, task: Task | None, private: bool, privacy: str | None, sampling: Sampling) -> Ask:
@@ -240,9 +264,11 @@ class AsyncClient:
             raise PromptRefused(f"unknown privacy class {privacy_class!r}: the policy has {', '.join(policy.privacy.classes)}")
         return Ask(prompt, task or self.default_task, privacy_class, **sampling)
 
-    def _look(self, policy: Policy, request: Ask, turns_since_cloud: int | None = None) -> Situation:
+    def _look(self, policy: Policy, request: Ask, before: Before = ALONE) -> Situation:
         started, info = self._clock.monotonic(), self.edge.info
-        spent = Spent(self._bytes_sent, self._ledger.last_day())
+        if self._in_memory and policy.remembers:
+            self._keep_ledger()
+        spent = self._account.spent()
         snapshot = replace(self._sensors.read(), strained=self._strained)
         if (rtt_ms := getattr(self._leg, "rtt_ms", None)) is not None:
             snapshot = replace(snapshot, rtt_ms=rtt_ms)
@@ -252,10 +278,17 @@ class AsyncClient:
         target = (info.tasks, info.context_length, cloud, info.fit)
         expected_ms = self._pace.expected_ms(request.task, request.max_tokens)
         own = (self._scores.get(request.task), info.confidence.get(request.task, {}).get("stream_floor") if info.fit else None)
-        facts = Facts(
-            request.task, request.privacy, prompt_tokens, *target, score, turns_since_cloud, expected_ms, self._prompts.name, *own
-        )
+        kept = (score, before.turns_since_cloud, expected_ms, self._prompts.name)
+        facts = Facts(request.task, request.privacy, prompt_tokens, *target, *kept, *own, before.tool_caller)
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
+
+    def _keep_ledger(self) -> None:
+        """The policy was reloaded, and now hangs on what must outlive a restart."""
+        self._in_memory = False
+        try:
+            self._ledger.move_to(state_file(FILE))
+        except OutputError as error:
+            _log.warning("what is spent is kept in memory alone: %s", error)
 
     def _promise(self, seen: Situation) -> Promise:
         if self._cloud is None:
@@ -263,26 +296,24 @@ class AsyncClient:
         answered, ask, now = self._leg.model_id if self._leg else None, seen.request, seen.snapshot.taken_at
         return self._certified.promise(seen.policy, self.edge.info, ask.task, answered, now, temperature=ask.temperature)
 
-    def _open_cloud(self) -> CloudLeg:
-        """The leg to the cloud, made when first needed: a client that never leans never opens a channel."""
+    def _open_cloud(self, tab: Tab) -> CloudLeg:
+        """The leg to the cloud, made when first needed: a client that never leans never opens a channel. Raises BudgetSpent."""
+        tab.reserve()
         if self._leg is None:
             assert self._cloud is not None  # the verdict allows the cloud only where there is one
             self._leg = open_leg(self._cloud, self._clock, self._on_evidence)
-        self._ledger.add(calls=1)
         return self._leg
 
-    def _pay(self, bytes_sent: int, usd: float, joules: float = 0.0) -> None:
-        self._bytes_sent += bytes_sent
-        self._ledger.add(bytes_sent=bytes_sent, usd=usd, joules=joules)
-
-    def _finish(self, seen: Situation, run: Cascade, energy: Measurement, ended: BaseException | Check) -> Decision:
+    def _finish(self, seen: Situation, run: Cascade, tab: Tab, energy: Measurement, ended: BaseException | Check) -> Decision:
         """Account for what was spent, and record it."""
         energy_j, energy_source = energy.stop()
+        if self._token_energy and energy_source in ("estimate", "") and run.local_tokens:
+            energy_j, energy_source = self._token_energy.joules(seen.facts.prompt_tokens, run.local_tokens), "token-estimate"
         now = self._clock.monotonic()
         decision = settle(seen, run, ended, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
-        if run.route == LOCAL:
-            self._pace.observe(seen.request.task, run.local_tokens, now - seen.started)
-        self._pay(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
+        for tokens, seconds, finished in run.local_work:
+            self._pace.observe(seen.request.task, tokens, seconds, finished=finished)
+        tab.settle(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
         for recorder in self._recorders:
             try:
                 recorder.write(decision)

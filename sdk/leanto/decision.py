@@ -23,7 +23,8 @@ SAMPLED = "the answer is sampled, and certificates speak of greedy ones (tempera
 @dataclass(frozen=True, slots=True)
 class Check:
     """One comparison. `allowed_after` are the targets left after it; it never holds one that was gone before, but for the stage
-    "offline": the cloud failed, and the edge is back as the last resort if no hard constraint speaks against it.
+    "offline": the cloud failed, or a budget of it was used up meanwhile, and the edge is back as the last resort if no hard constraint
+    speaks against it.
 
     Verdicts: "pass"; "veto" removed a target; "waived" would have removed the last one; "moot" would have removed one that was gone;
     "unknown" had no value to compare; "pending" is measured while generating; "skipped" had nothing to do. `flip` is the value that would
@@ -45,6 +46,7 @@ class Facts:
     """What a decision may know of a request and of the two targets. `prompt_tokens` counts the edge's own tokens;
     `prompt_score` is what the policy's router makes of the prompt: P(the local answer is not worse than the cloud's).
     `turns_since_cloud` is 1 where the cloud took over a conversation one turn before this one, None where it did not yet.
+    `tool_caller` answered the turn that called the tool whose result this prompt is, None where it is none.
     `expected_local_ms` is what an answer takes the edge by its last ones: see leanto.local.pace. `router` and `score` name that router and
     the edge's confidence for the task, so that a replay can tell them from others;
     `edge_low_floor` is the model's own for `handoff.low_floor`."""
@@ -62,6 +64,7 @@ class Facts:
     router: str | None = None
     score: str | None = None
     edge_low_floor: float | None = None
+    tool_caller: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class Decision:
     `artifact_threshold` is the model's own threshold for it, `promise` what a certificate said. `facts` and `spent` are what was
     known beside the snapshot. `audited` says that the answer was chosen to be asked again, which is paid for on its own.
     `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` comes from `energy_source` ("rapl",
-    "battery" or "estimate"), and `wasted_j` is the share of it that went into local tokens which are not part of the answer.
+    "battery", "token-estimate" or "estimate"), and `wasted_j` is the share of it that went into local tokens which are not part of the
+    answer.
     `cloud_evidence` is type and digest of the evidence that the node was believed for, as "sev-snp:9f05…". `error` names what the caller
     got instead of an answer: the class of an error, or "cancelled" where nobody waited for one any more; None where there was an answer.
     """

@@ -13,6 +13,7 @@
     └── Fault                     something failed that should have worked  exit code 1
         ├── EngineFault           the local model failed while generating
         ├── NoRoute               the policy leaves no target for this request
+        │   └── BudgetSpent       .spent          a budget of the cloud was used up before the call, and nothing else may answer
         ├── CloudUnavailable      .retryable      unreachable, overloaded or gone in mid-answer
         ├── EvidenceRefused       .claim          the node cannot prove what the policy asks
         ├── DeadlineExceeded      the request ran out of time
@@ -26,7 +27,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from leanto.decision import Decision
+    from leanto.decision import Decision, Spent
 
 
 class LeantoError(Exception):
@@ -109,6 +110,14 @@ class EngineFault(Fault):
 
 class NoRoute(Fault):
     """The policy, with what the device and the link allow, leaves no target for this request."""
+
+
+class BudgetSpent(NoRoute):
+    """A budget of the cloud was used up between the decision and the call, and nothing else may answer. `spent` is what was found."""
+
+    def __init__(self, spent: Spent) -> None:
+        super().__init__("a budget of the cloud is used up; `leanto explain` shows which")
+        self.spent = spent
 
 
 class CloudUnavailable(Fault):

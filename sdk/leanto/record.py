@@ -62,6 +62,7 @@ def settle(
     `now` in seconds of the monotonic clock, `energy_j` in joules."""
     sure, first = run.confidence, run.first_text_at
     audit = ended if isinstance(ended, Check) else None
+    seen = replace(seen, spent=run.refused or seen.spent)
     return replace(
         record(seen, run.verdict, run.route, at, audit, run.promise if sure else None),
         cloud_model=run.cloud_model,

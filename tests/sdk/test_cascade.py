@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from asking import BETTER, CALL, ask, client, final, handed, stream, visible
-from fakes import SURE, UNSURE, FakeCloud, FakeEdge, UntouchableCloud, call_tokens, chunks, tokens
+from asking import BETTER, CALL, POLICY, ask, client, final, handed, stream, visible
+from fakes import SURE, UNSURE, FakeClock, FakeCloud, FakeEdge, UntouchableCloud, call_tokens, chunks, fault, tokens
 from leanto import (
+    CloudUnavailable,
+    DeadlineExceeded,
+    Event,
     HandoffEvent,
     PromptRefused,
     RestartEvent,
 )
+from leanto.policy.schema import Budgets
 from leanto_edge import PromptError
 
 
@@ -100,6 +107,55 @@ def test_a_finished_answer_that_was_shown_is_not_taken_back() -> None:
 def test_a_short_doubtful_answer_still_held_back_is_asked_of_the_cloud() -> None:
     events = stream(client(FakeEdge(tokens("a b", -1.5)), FakeCloud(chunks("x y z"))), task="text")
     assert visible(events) == "x y z"
+
+
+def slow(token_s: float, cloud: Any, deadline_ms: int = 10_000, words: int = 40, **asked: Any) -> tuple[list[Event], FakeEdge]:
+    """What is seen of an answer of up to 40 tokens that takes `token_s` for each."""
+    clock = FakeClock()
+    edge = FakeEdge(tokens(" ".join(f"e{i}" for i in range(words))), work=lambda: clock.advance(token_s))
+    policy = replace(POLICY, budgets=Budgets(deadline_ms=deadline_ms))
+    return stream(client(edge, cloud, policy, clock=clock.clock), task="text", max_tokens=40, **asked), edge
+
+
+def test_an_edge_that_turns_out_too_slow_hands_off_in_time_for_the_cloud() -> None:
+    cloud = FakeCloud(chunks(" and the rest"))
+    events, edge = slow(0.5, cloud)
+    shown = " ".join(f"e{i}" for i in range(8))
+    assert HandoffEvent("too-slow", "local", "cloud", len(shown)) in events
+    assert cloud.requests[0].prefix == shown
+    assert cloud.requests[0].timeout_s == pytest.approx(4.0)  # four fifths of the second half
+    assert visible(events) == f"{shown} and the rest"
+    (check,) = (check for check in final(events).decision.checks if check.name == "local_ms")
+    assert (check.stage, check.threshold, check.verdict) == ("stream", 10_000, "veto")
+    assert check.value == pytest.approx(20_000)
+    assert check.flip == "<= 10000"
+    assert edge.open == 0
+
+
+def test_an_edge_that_will_be_through_in_time_goes_on() -> None:
+    events, _ = slow(0.2, UntouchableCloud())
+    assert final(events).route == "local"
+
+
+@pytest.mark.parametrize(("cloud", "asked"), [(None, {}), (UntouchableCloud(), {"private": True})])
+def test_where_the_cloud_may_not_answer_a_slow_edge_goes_on_until_the_deadline(cloud: Any, asked: dict[str, Any]) -> None:
+    assert final(slow(0.2, cloud, **asked)[0]).route == "local"
+    with pytest.raises(DeadlineExceeded):
+        slow(0.5, cloud, **asked)
+
+
+def test_a_slow_edge_goes_on_where_the_cloud_fails() -> None:
+    events, _ = slow(0.4, FakeCloud([fault(CloudUnavailable)]), deadline_ms=15_000, words=30)
+    assert visible(events) == " ".join(f"e{i}" for i in range(30))
+    assert {"too-slow", "cloud-unreachable"} <= set(final(events).decision.labels)
+
+
+def test_a_round_trip_that_nobody_knows_keeps_nobody_from_measuring_it() -> None:
+    limited = Budgets(max_rtt_ms=500, unknown_signals="fail", battery_floor_percent=0)
+    for budgets, wanted in ((limited, True), (Budgets(), False)):
+        cloud = FakeCloud(chunks(BETTER))
+        ask(client(FakeEdge(call_tokens(CALL, UNSURE)), cloud, replace(POLICY, budgets=budgets), simulate="temperature=40"))
+        assert [request.wants_rtt for request in cloud.requests] == [wanted]
 
 
 def test_ask_keeps_everything_back_until_it_is_judged() -> None:

@@ -14,6 +14,7 @@ from asking import BETTER, CALL, POLICY, ask, client, final, handed, stream, vis
 from fakes import SURE, UNSURE, FakeClock, FakeCloud, FakeEdge, UntouchableCloud, call_tokens, chunks, fault, tokens
 from leanto import (
     AsyncClient,
+    BudgetSpent,
     CloudUnavailable,
     DeadlineExceeded,
     EngineFault,
@@ -24,6 +25,7 @@ from leanto import (
     ProtocolFault,
     TextEvent,
 )
+from leanto.ledger import Ledger
 from leanto.policy.schema import Budgets, CloudTarget, Handoff, Offline
 from leanto.remote import RemoteRequest
 from leanto_edge import GenerationRequest
@@ -205,6 +207,8 @@ class Story:
     breaks_at: int | None
     retryable: bool
     chunk: int
+    calls: int | None = None  # that the budget of the day leaves
+    token_s: float = 0.0  # which the edge takes, where its answers usually have 40
 
     def words(self, source: str, prefix: str) -> str:
         start = len(prefix.split())
@@ -232,6 +236,8 @@ STORIES = st.builds(
     breaks_at=st.none() | st.integers(0, 12),
     retryable=st.booleans(),
     chunk=st.integers(1, 3),
+    calls=st.none() | st.integers(0, 3),
+    token_s=st.sampled_from([0.0, 2.0]),
 )
 HANDOFFS = st.builds(
     Handoff,
@@ -246,18 +252,23 @@ HANDOFFS = st.builds(
 @settings(max_examples=200)
 @given(story=STORIES, handoff=HANDOFFS, whole=st.booleans())
 @example(Story(3, 1, 0, None, True, 1), Handoff(0, -2.0, 1, "prefix", 2), False)  # doubted, the cloud fails, and the last word is shown
+@example(Story(12, 12, 3, None, True, 1, token_s=2.0), Handoff(1, -2.0, 1, "prefix", 2), False)  # too slow, and the cloud dies
 def test_whatever_fails_and_wherever_every_word_is_shown_once_and_in_order(story: Story, handoff: Handoff, whole: bool) -> None:
-    edge, cloud = FakeEdge(story.edge), FakeCloud(story.cloud)
-    at = client(edge, cloud, replace(POLICY, handoff=handoff))
+    clock = FakeClock()
+    edge, cloud = FakeEdge(story.edge, work=lambda: clock.advance(story.token_s)), FakeCloud(story.cloud)
+    budgets = Budgets(cloud_calls_per_day=story.calls, deadline_ms=75_000)
+    at = client(edge, cloud, replace(POLICY, handoff=handoff, budgets=budgets), ledger=Ledger(), clock=clock.clock)
+    at._pace.observe("text", 40, 1.0)
     events: list[Event] = []
     try:
         text = ask(at, task="text").text if whole else asyncio.run(told(at, events, handoff.max_switches))
         assert len(text.split()) >= story.length
         assert handoff.resume == "restart" or all(text.startswith(request.prefix) for request in cloud.requests)
-    except (EngineFault, CloudUnavailable):  # both ends failed: what was shown stands
+    except (EngineFault, CloudUnavailable, BudgetSpent):  # both ends failed: what was shown stands
         assert story.breaks_at is not None
         text = visible(events)
     assert [int(word[1:]) for word in text.split()] == list(range(len(text.split())))
+    assert story.calls is None or len(cloud.calls) <= story.calls
     assert edge.open == 0
     assert all(call.closed for call in cloud.calls)
 

@@ -48,11 +48,10 @@ def foreseen(seen: Situation, allowed: tuple[Target, ...]) -> Check:
 
 
 class Auditor:
-    """Of one client. `spent` hears of the bytes and US dollars of each audit; `chance` draws from [0, 1)."""
+    """Of one client. `chance` draws from [0, 1)."""
 
-    def __init__(self, ledger: Ledger, spent: Callable[[int, float], None], *, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, ledger: Ledger, *, chance: Callable[[], float] = random.random) -> None:
         self._ledger = ledger
-        self._spent = spent
         self._chance = chance
         self._running: set[asyncio.Task[None]] = set()
 
@@ -76,9 +75,11 @@ class Auditor:
             return Check("audit", "draw", drawn, share, "pass", allowed, "asked again in the cloud", f">= {share!r}")
         return Check("audit", "draw", drawn, share, "skipped", allowed, "not in the sample", f"< {share!r}")
 
-    def start(self, seen: Situation, answer: str, promise: Promise, open_leg: Callable[[], CloudLeg]) -> None:
-        """Ask again in the background."""
-        task = asyncio.get_running_loop().create_task(self._audit(seen, answer, promise, open_leg))
+    def start(
+        self, seen: Situation, answer: str, promise: Promise, open_leg: Callable[[], CloudLeg], spent: Callable[[int, float], None]
+    ) -> None:
+        """Ask again in the background; `spent` hears of the bytes and US dollars that it took."""
+        task = asyncio.get_running_loop().create_task(self._audit(seen, answer, promise, open_leg, spent))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -92,7 +93,9 @@ class Auditor:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
-    async def _audit(self, seen: Situation, answer: str, promise: Promise, open_leg: Callable[[], CloudLeg]) -> None:
+    async def _audit(
+        self, seen: Situation, answer: str, promise: Promise, open_leg: Callable[[], CloudLeg], spent: Callable[[int, float], None]
+    ) -> None:
         timeout_s = (seen.policy.cloud or CloudTarget()).timeout_ms / 1000
         parts: list[str] = []
         tokens, finished = 0, False
@@ -105,7 +108,7 @@ class Auditor:
                         tokens += len(chunk.token_ids)
                         finished = chunk.finish_reason is not None
             finally:
-                self._spent(call.bytes_sent, price(seen.policy, seen.facts.prompt_tokens, tokens))
+                spent(call.bytes_sent, price(seen.policy, seen.facts.prompt_tokens, tokens))
         except (LeantoError, TimeoutError) as error:
             _log.info("an audit failed: %s", type(error).__name__)
             return

@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from leanto.errors import UserError
+from leanto.state import state_file
 
 
 def add(commands: Any) -> None:
     """Add the command."""
     about = "Show every audit in a ledger: how many answers were asked again, how many differed, and whether the promise still stands."
     parser = commands.add_parser("audit", help="whether certificates keep their promise", description=about)
-    parser.add_argument("ledger", metavar="LEDGER", help='the file of Client(ledger="FILE")')
+    parser.add_argument("ledger", metavar="LEDGER", nargs="?", help='the file of Client(ledger="FILE") (default: the user\'s own)')
     parser.add_argument("--json", action="store_true", help="the audits as JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 while every promise stands, 1 after an alarm."""
-    from leanto.ledger import Ledger
+    from leanto.ledger import FILE, Ledger
 
-    if not Path(options.ledger).is_file():
-        raise UserError(f"{options.ledger}: no ledger is there; a client writes one with ledger=FILE")
-    ledger = Ledger(options.ledger)
+    path = Path(options.ledger or state_file(FILE))
+    if not path.is_file():
+        raise UserError(f"{path}: no ledger is there; a client writes one with ledger=FILE")
+    ledger = Ledger(path)
     try:
         audits = ledger.audits()
     finally:

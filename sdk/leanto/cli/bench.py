@@ -1,4 +1,6 @@
-"""`leanto bench decode`: how fast a model is on this machine, what it holds in memory, and how soon its first token comes."""
+"""`leanto bench decode`: how fast a model is on this machine, what it holds in memory, and how soon its first token comes. For
+`leanto bench energy` see bench_energy.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +12,33 @@ from typing import Any
 
 import psutil
 
+from leanto.cli import bench_energy
 from leanto.errors import UserError
 from leanto.local.run import open_model
 
 
 def add(commands: Any) -> None:
     """Add the command."""
-    about = "Measure a model on this machine. Random tokens, medians of five rounds; `--threads 1 2` compares."
-    parser = commands.add_parser("bench", help="measure speed and memory here", description=about)
-    parser.add_argument("what", choices=("decode",), help="what to measure: the local model")
+    about = (
+        "Measure a model on this machine. decode: speed and memory; random tokens, medians of five rounds, `--threads 1 2` compares."
+        " energy: joules a token by the machine's meter, kept for when there is none to read; let the machine do nothing else meanwhile."
+    )
+    parser = commands.add_parser("bench", help="measure speed, memory and energy here", description=about)
+    parser.add_argument("what", choices=("decode", "energy"), help="what to measure of the local model")
     parser.add_argument("--model", metavar="PATH", help="artifact or Hugging Face folder (default: embedded)")
     parser.add_argument("--threads", metavar="N", type=int, nargs="+", help="thread counts (default: 1, and all that this process may use)")
     parser.add_argument("--context", metavar="N", type=int, nargs="+", default=[16, 128], help="prompt lengths (default: 16 128)")
     parser.add_argument("--tokens", metavar="N", type=int, default=32, help="tokens to make behind each prompt (default: 32)")
+    parser.add_argument("--seconds", metavar="S", type=float, default=5.0, help="energy: how long to measure each of four (default: 5)")
+    parser.add_argument("--out", metavar="FILE", help="energy: where to write it (default: the user's state folder, where clients look)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0."""
+    if options.what == "energy":
+        return bench_energy.run(options)
     import leanto_kernels
     from leanto_edge import GenerationRequest
     from leanto_edge.engine import available_cpus

@@ -36,7 +36,7 @@ class Finding:
 _METERS = {
     "rapl": "package energy (RAPL)",
     "battery": "what leaves the battery",
-    "estimate": f"no readable counter: an estimate, {JOULES_PER_CPU_SECOND:g} J for each CPU second",
+    "estimate": f"no readable counter: an estimate, {JOULES_PER_CPU_SECOND:g} J for each CPU second unless `leanto bench energy` was run",
 }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def add_client(parser: argparse.ArgumentParser) -> None:
-    """--model, --adapter, the policy's, --cloud, --development-root, --simulate, --log."""
+    """--model, --adapter, the policy's, --cloud, --development-root, --simulate, --log, --ledger, --energy."""
     parser.add_argument("--model", metavar="PATH", help="local model: artifact or Hugging Face folder (default: embedded)")
     parser.add_argument("--adapter", metavar="FILE", help="what the model learnt on this device: see `leanto adapt`")
     add_policy(parser)
@@ -31,6 +31,10 @@ def add_client(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--development-root", metavar="BASE64", help="pinned root of a development node")
     parser.add_argument("--simulate", metavar="SIGNALS", help='rehearse a device, such as "battery=9%%,link=down"')
     parser.add_argument("--log", metavar="FILE", help="append each decision to this JSONL file")
+    parser.add_argument("--energy", metavar="FILE", help="joules a token of this model, by `leanto bench energy` (default: the user's)")
+    parser.add_argument(
+        "--ledger", metavar="FILE", help="what was spent in the last day (default: the user's, where the policy has a budget)"
+    )
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +66,8 @@ def open_client(options: argparse.Namespace) -> Client:
     def show(claims: Claims) -> None:
         print(claims_table(address, claims), end="\n\n", file=sys.stderr)
 
-    made_from: Any = {"model": options.model, "adapter": options.adapter, "simulate": options.simulate, "log": options.log}
-    return Client(policy=policy, on_evidence=show, **made_from)
+    named = {name: getattr(options, name) for name in ("model", "adapter", "simulate", "log", "ledger", "energy")}
+    return Client(policy=policy, on_evidence=show, **named)
 
 
 def read_policy(options: argparse.Namespace) -> Policy:

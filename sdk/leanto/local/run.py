@@ -18,6 +18,7 @@ from leanto.clock import Clock
 from leanto.errors import EngineFault, LeantoError, ModelError, PromptRefused
 from leanto.local.degeneration import Breakdown, Degeneration
 from leanto.local.low_logprob import LowLogprob
+from leanto.local.pace import FEWEST_TOKENS
 from leanto.request import Ask
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class EdgeModel(Protocol):
 class Watch:
     """How a run is held back and watched. `hold` None keeps everything back until the end. It is doubted when the mean logprob of
     `window` tokens falls below `floor`, or its low logprob (see confidence.LowLogprob) below `low_floor`; None doubts nothing.
-    It is also doubted as a `call` that cannot become one, and from more than `max_repeats` of the same tokens on."""
+    It is also doubted as a `call` that cannot become one, from more than `max_repeats` of the same tokens on, and when the `usual_tokens`
+    of an answer, or from `hurry_at` (monotonic seconds) on all that it may have, cannot come before the deadline."""
 
     hold: int | None
     window: int
@@ -62,17 +64,20 @@ class Watch:
     low_floor: float | None = None
     call: bool = False
     max_repeats: int | None = None
+    usual_tokens: float | None = None
+    hurry_at: float | None = None  # None: there is no hurry
 
 
 @dataclass(frozen=True, slots=True)
 class News:
     """What made a run pause: `text` may be shown; the windowed mean logprob fell to `doubt`, or the low logprob to `low`; it has
-    `broken` down; it is `done`, or `late`."""
+    `broken` down; it would be through `too_late` (monotonic seconds) at its speed; it is `done`, or `late`."""
 
     text: str = field(default="", repr=False)
     doubt: float | None = None
     low: float | None = None
     broken: Breakdown | None = None
+    too_late: float | None = None
     done: bool = False
     late: bool = False
 
@@ -109,12 +114,16 @@ class LocalRun:
         self.done = False
         self.doubted = False  # set aside by the cascade because of its evidence
         self.judged = False  # its answer as a whole was judged
+        self.too_slow = False  # for the deadline
+        self.seconds = 0.0  # of its own work: what the reader takes between two steps is not in it
         self.prefix = prefix
         self.lowest: float | None = None  # worst windowed mean logprob so far
         self.low: float | None = None  # lowest low logprob so far
         self._low_logprob = LowLogprob()
         self._degeneration = Degeneration(call=watch.call, max_repeats=watch.max_repeats)
         self._watch = watch
+        self._max_tokens = max_tokens
+        self._first_s = 0.0
         self._deadline = deadline
         self._clock = clock
         self._cancelled = threading.Event()
@@ -156,9 +165,21 @@ class LocalRun:
         return self._release(0)
 
     def _work(self) -> News:
+        began, before = self._clock.monotonic(), self.seconds
+        try:
+            return self._step(began, before)
+        finally:
+            self.seconds = before + self._clock.monotonic() - began
+
+    def _step(self, began: float, before: float) -> News:
         while not self._cancelled.is_set():
-            if self._clock.monotonic() >= self._deadline:
+            now = self._clock.monotonic()
+            if now >= self._deadline:
                 return News(late=True)
+            too_late = self._too_late(now, before + now - began)
+            if too_late is not None:
+                self.too_slow = True
+                return News(too_late=too_late)
             token = _pull(self._iterator)
             if token is None:
                 self.done = True
@@ -190,6 +211,20 @@ class LocalRun:
         mean = math.fsum(token.logprob for token in self.tokens[-window:]) / window
         self.lowest = mean if self.lowest is None else min(mean, self.lowest)
         return mean if floor is not None and mean < floor else None
+
+    def _too_late(self, now: float, worked_s: float) -> float | None:
+        """When it would be through, by the speed of its tokens so far, if that is past the deadline. Before `hurry_at`, as long as it may
+        end any moment, nobody can tell."""
+        made, hurry_at, usual = len(self.tokens), self._watch.hurry_at, self._watch.usual_tokens
+        if made == 1:
+            self._first_s = worked_s
+        if hurry_at is None or made < FEWEST_TOKENS:
+            return None
+        end: float = self._max_tokens if now >= hurry_at else 0
+        if usual is not None and made < usual:
+            end = min(usual, self._max_tokens)
+        through_at = now + (end - made) * (worked_s - self._first_s) / (made - 1)
+        return through_at if end > made and through_at > self._deadline else None
 
     def _release(self, hold: int) -> str:
         end = max(self.shown, len(self.tokens) - hold)

@@ -21,16 +21,11 @@ def budget(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, verdi
     ) -> Verdict:
         return lean(verdict, Finding("budgets", name, value, threshold, fails, label, reason, flip), policy.offline.mode, away=away)
 
-    budgets, found = policy.budgets, limits(policy, snapshot)
-    day = spent.last_day
-    for name, value, limit, label, reason in (
-        ("bytes_sent", spent.bytes_sent, budgets.cloud_bytes_per_session, "egress-spent", "sealed bytes sent by this client"),
-        ("bytes_last_day", day.bytes_sent, budgets.cloud_bytes_per_day, "egress-spent", "sealed bytes sent in the last 24 hours"),
-        ("calls_last_day", day.calls, budgets.cloud_calls_per_day, "calls-spent", "calls of the cloud in the last 24 hours"),
-        ("usd_last_day", day.usd, budgets.cloud_usd_per_day, "money-spent", "price of the cloud's tokens in the last 24 hours"),
-    ):
-        if limit is not None or name == "bytes_sent":
-            verdict = _purse(verdict, name, value if day.known or name == "bytes_sent" else None, limit, label, reason)
+    budgets, found, day = policy.budgets, limits(policy, snapshot), spent.last_day
+    for purse in _purses(policy, spent):
+        if purse.fails and CLOUD in verdict.allowed:  # out for good, even as the only target
+            verdict = replace(verdict, constrained=tuple(target for target in verdict.constrained if target != CLOUD))
+        verdict = take_away(verdict, CLOUD, purse)
     if (joules := budgets.local_joules_per_day) is not None:
         used = day.joules if day.known else None
         empty = None if used is None else used >= joules
@@ -45,7 +40,7 @@ def budget(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, verdi
         if strain.bound is not None:
             flip = (below if name == "battery_percent" else above)(strain.value, strain.bound)
             holds = strain.holds
-            if holds is None and budgets.unknown_signals == "fail":
+            if holds is None and budgets.unknown_signals == "fail" and name != "rtt_ms":  # which only a call can tell
                 holds, flip, reason = True, "a value", f"{reason}; no source can tell, which counts as too much"
             verdict = wish(name, strain.value, strain.bound, holds, label, reason, flip, away=away)
     throttled = snapshot.throttled if snapshot.throttled is not None else "throttled" in snapshot.strained or None
@@ -56,6 +51,22 @@ def budget(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, verdi
         metered, flip = snapshot.metered, "" if snapshot.metered is None else str(not snapshot.metered).lower()
         verdict = wish("metered", metered, False, metered, "metered", "bytes cost money on this link", flip, away=CLOUD)
     return _pace(policy, facts, verdict)
+
+
+def affords(policy: Policy, spent: Spent) -> bool:
+    """Whether no budget of the cloud is used up."""
+    return not any(purse.fails for purse in _purses(policy, spent))
+
+
+def overtaken(policy: Policy, spent: Spent, verdict: Verdict) -> Verdict:
+    """A budget was used up between the decision and the call: the cloud is out for good, and the edge is back as the last resort."""
+    left: tuple[Target, ...] = tuple(target for target in verdict.constrained if target != CLOUD)
+    verdict = replace(verdict, allowed=left, constrained=left)
+    for purse in _purses(policy, spent):
+        if purse.fails:
+            reason = f"{purse.reason}; used up since the decision was made"
+            verdict = verdict.label(purse.label).record("offline", purse.name, purse.value, purse.threshold, "veto", reason, purse.flip)
+    return verdict
 
 
 def _pace(policy: Policy, facts: Facts, verdict: Verdict) -> Verdict:
@@ -77,11 +88,20 @@ _STRAINS: tuple[tuple[str, str, Target, str], ...] = (  # name of the limit, lab
 )
 
 
-def _purse(verdict: Verdict, name: str, value: float | None, limit: float | None, label: str, reason: str) -> Verdict:
-    """What the cloud may cost. Spent, or not known any more, the cloud is out for good, even as the only target."""
-    gone = limit is not None and (value is None or value >= limit)
-    if gone and CLOUD in verdict.allowed:
-        verdict = replace(verdict, constrained=tuple(target for target in verdict.constrained if target != CLOUD))
-    shown: Value = "unlimited" if limit is None else limit
-    found = Finding("budgets", name, value, shown, gone, label if value is not None else "ledger-failed", reason, below(value, limit))
-    return take_away(verdict, CLOUD, found)
+def _purses(policy: Policy, spent: Spent) -> list[Finding]:
+    """What the cloud may cost. What is not known any more counts as spent."""
+    budgets, day = policy.budgets, spent.last_day
+    found = []
+    for name, value, limit, label, reason in (
+        ("bytes_sent", spent.bytes_sent, budgets.cloud_bytes_per_session, "egress-spent", "sealed bytes sent by this client"),
+        ("bytes_last_day", day.bytes_sent, budgets.cloud_bytes_per_day, "egress-spent", "sealed bytes sent in the last 24 hours"),
+        ("calls_last_day", day.calls, budgets.cloud_calls_per_day, "calls-spent", "calls of the cloud in the last 24 hours"),
+        ("usd_last_day", day.usd, budgets.cloud_usd_per_day, "money-spent", "price of the cloud's tokens in the last 24 hours"),
+    ):
+        if limit is not None or name == "bytes_sent":
+            known = value if day.known or name == "bytes_sent" else None
+            gone = limit is not None and (known is None or known >= limit)
+            shown: Value = "unlimited" if limit is None else limit
+            label = label if known is not None else "ledger-failed"
+            found.append(Finding("budgets", name, known, shown, gone, label, reason, below(known, limit)))
+    return found

@@ -66,6 +66,13 @@ def judge_breakdown(policy: Policy, verdict: Verdict, broken: Breakdown) -> Verd
     return _lean(policy, verdict, found)
 
 
+def judge_pace(policy: Policy, verdict: Verdict, expected_ms: float) -> Verdict:
+    """Stage 4, while generating: what the edge would take for this answer, by the speed of its tokens so far, against the deadline."""
+    deadline, reason = policy.budgets.deadline_ms, "what this answer would take the edge, by its tokens so far"
+    flip = above(expected_ms, deadline)
+    return _lean(policy, verdict, Finding("stream", "local_ms", expected_ms, deadline, expected_ms > deadline, "too-slow", reason, flip))
+
+
 def judge_answer(
     policy: Policy, verdict: Verdict, task: str, confidence: float, artifact_threshold: float | None, promise: Promise
 ) -> Verdict:
@@ -218,7 +225,13 @@ def _allow_only(verdict: Verdict, rule: Rule, holds: bool | None) -> Verdict:
 
 
 def _prompt(policy: Policy, facts: Facts, verdict: Verdict) -> Verdict:
-    """Whether a local try is worth its energy: where the policy has a router, and in a conversation that the cloud has taken over."""
+    """Whether a local try is worth its energy: where the policy has a router, and in a conversation that the cloud has taken over. A
+    tool's result stays where the tool was called."""
+    if policy.handoff.sticky_tool_loop and (caller := facts.tool_caller) is not None:
+        may, other = caller in verdict.allowed, LOCAL if caller == CLOUD else CLOUD
+        reason = "who called the tool whose result this is"
+        found = Finding("prompt", "tool_caller", caller, caller if may else None, may, "sticky", reason, "another prompt than its result")
+        verdict = _lean(policy, verdict, found, away=other)
     kept, since = policy.handoff.sticky_turns, facts.turns_since_cloud
     if kept and since is not None:
         reason = "turns since the cloud took over this conversation"

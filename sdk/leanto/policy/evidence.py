@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from leanto.policy.fields import Reader, choice, integer, option, texts
+from leanto.policy.fields import Reader, choice, flag, integer, option, texts
 
 if TYPE_CHECKING:
     from leanto_wire.policies import HardwarePolicy, NvidiaRequirement
@@ -46,13 +46,6 @@ def tcb(value: Any) -> Mapping[str, int]:
     if not isinstance(value, dict) or not set(TCB_NAMES[:4]) <= value.keys() <= set(TCB_NAMES):
         raise ValueError("expected { bootloader = …, tee = …, snp = …, microcode = … }, and fmc = … from Turin on")
     return {name: integer(0, 255)(number) for name, number in value.items()}
-
-
-def flag(value: Any) -> bool:
-    """true or false."""
-    if not isinstance(value, bool):
-        raise ValueError("expected true or false")
-    return value
 
 
 def statuses(value: Any) -> tuple[str, ...]:

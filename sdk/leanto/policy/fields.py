@@ -81,6 +81,13 @@ def word_or(word: str, read: Reader, meaning: Any) -> Reader:
     return read_either
 
 
+def flag(value: Any) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
 def text(value: Any) -> str:
     """A non-empty string."""
     if not isinstance(value, str) or not value:

@@ -24,8 +24,9 @@ _NOT_NEGATIVE: Range = (0.0, 1e18)  # all else: counts, costs and times
 @dataclass(frozen=True, slots=True)
 class Logged:
     """Fields named as in a Decision are those. `lowest` is the worst windowed mean logprob, of `window` tokens, `low` the low logprob of
-    the answer; `repeats` is how often it came round when it was broken off, `no_json` that it was, as no call any more; `valid_call` says
-    whether a call was one; `edge_failed` and `cloud_failed`, that a leg broke, `edge_late` and `cloud_late`, that its time ran out."""
+    the answer; `repeats` is how often it came round when it was broken off, `no_json` that it was, as no call any more, `slow_ms` that it
+    was, for it would have taken so long, under a deadline of `slow_for_ms`; `valid_call` says whether a call was one; `edge_failed` and
+    `cloud_failed`, that a leg broke, `edge_late` and `cloud_late`, that its time ran out."""
 
     route: str
     facts: Facts
@@ -47,6 +48,8 @@ class Logged:
     low: float | None = None
     repeats: float = 0
     no_json: bool = False
+    slow_ms: float | None = None
+    slow_for_ms: float = 0.0
     valid_call: bool | None = None
     edge_failed: bool = False
     edge_late: bool = False
@@ -104,7 +107,7 @@ def logged(decision: Decision) -> Logged:
     stream = [check for check in checks if check.stage == "stream" and check.name.startswith("mean_logprob_")]
     watched = next((check for check in reversed(stream) if check.value is not None), None)
     named = {(check.stage, check.name): check for check in checks}
-    offline = named.get(("offline", "cloud"))
+    offline, slow = named.get(("offline", "cloud")), named.get(("stream", "local_ms"))
     ended = decision.error
     on_edge = bool(checks) and "local" in checks[-1].allowed_after
     return Logged(
@@ -128,6 +131,8 @@ def logged(decision: Decision) -> Logged:
         low=_found(named.get(("stream", "low_logprob"))),
         repeats=_found(named.get(("stream", "repeats"))) or 0,
         no_json=("stream", "json_prefix") in named,
+        slow_ms=_found(slow),
+        slow_for_ms=_number(slow.threshold) if slow else 0.0,
         valid_call=_flag(named.get(("answer", "valid_call"))),
         edge_failed=("stream", "edge") in named or ended == "EngineFault" or (ended == "PromptRefused" and on_edge),
         edge_late=ended == "DeadlineExceeded" and on_edge,

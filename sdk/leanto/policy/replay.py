@@ -15,11 +15,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanto.cascade import CLOUD_SHARE
+from leanto.cascade import CLOUD_SHARE, EDGE_SHARE
 from leanto.decision import CANCELLED, SAMPLED, Promise
 from leanto.errors import UserError
 from leanto.local.degeneration import Breakdown
-from leanto.policy.decide import decide, judge_answer, judge_breakdown, judge_certificate, judge_low, judge_stream, judge_structure, stay
+from leanto.local.pace import FEWEST_TOKENS
+from leanto.policy.decide import (
+    decide,
+    judge_answer,
+    judge_breakdown,
+    judge_certificate,
+    judge_low,
+    judge_stream,
+    judge_structure,
+    stay,
+)
 from leanto.policy.figures import Costs, Course, Figures, summed, taken
 from leanto.policy.logged import Logged
 from leanto.policy.schema import ARTIFACT, CloudTarget, Policy
@@ -45,9 +55,11 @@ _MISSING = {
     "valid_call": "the edge's answer was not finished",
     "confidence": "the edge's answer was not finished",
     "promise": "the log does not say what was certified",
+    "given_up": "the log does not say how long the answer might have become",
 }
-_FOLLOWS = ("NoRoute", "PromptRefused", "DeadlineExceeded")  # from the stages and the times, again
+_FOLLOWS = ("NoRoute", "PromptRefused", "DeadlineExceeded", "BudgetSpent")  # from the stages and the times, again
 _ANY_PROMISE = (Promise(), Promise(0.0, ""), Promise(math.inf, ""))
+Span = tuple[float, float]  # the earliest and the latest, in ms from the call
 Known = Mapping[str, tuple[Any, ...]]  # by name, every value that is possible: one, if it is known
 
 
@@ -155,7 +167,12 @@ class Replayer:
             known["valid_call"] = (line.valid_call is not False,)
         if line.confidence is not None:
             known["confidence"] = (line.confidence,)
-        return known | {"edge_ms": self._edge_ms(line), "promise": self._promised(line)}
+        edge_ms, deadline_ms = self._edge_ms(line), self._policy.budgets.deadline_ms
+        at_work = any(ms is not None and EDGE_SHARE * deadline_ms < ms <= deadline_ms and _tells(line, ms, deadline_ms) for ms in edge_ms)
+        given_up = (False, True) if at_work else (False,)  # it might have become longer than it did
+        if _over(line.slow_ms, deadline_ms):
+            given_up = (True,) if deadline_ms <= line.slow_for_ms else (False, True)  # with more time, it might have been through
+        return known | {"edge_ms": edge_ms, "given_up": given_up, "promise": self._promised(line)}
 
     def _edge_ms(self, line: Logged) -> tuple[float | None, ...]:
         """How long the edge takes to the end of its answer: as measured, else what it takes others; None where nobody knows."""
@@ -185,23 +202,28 @@ class Replayer:
 
     def _through(self, line: Logged, known: Mapping[str, Any]) -> Course:
         """The stages, as a client goes through them."""
-        policy = self._policy
+        policy, edge_ms, both = self._policy, known["edge_ms"], f"{LOCAL}→{CLOUD}"
+        deadline_ms = policy.budgets.deadline_ms
         verdict = decide(policy, replace(line.facts, prompt_score=known["prompt_score"]), line.snapshot, line.spent)
         if verdict.start is None:
             return Course("none", answered=False)
         if verdict.start == CLOUD:
-            return self._in_cloud(line, verdict, CLOUD, 0.0, known)
+            return self._in_cloud(line, verdict, CLOUD, (0.0, 0.0), None if edge_ms is None else (edge_ms, edge_ms))
         if verdict.allowed != (LOCAL,) and not policy.handoff.max_switches:
             verdict = stay(verdict, "max_switches", 0, 0, "max-switches", "")
         if line.edge_failed:
-            return self._without_edge(line, verdict, known)
+            return self._without_edge(line, verdict)
         verdict = self._watched(line, verdict, known)
-        if verdict.start == LOCAL:
-            if _over(known["edge_ms"], policy.budgets.deadline_ms):
-                return Course(LOCAL, answered=False, ms=policy.budgets.deadline_ms)
-            verdict = self._judged(line, verdict, known)
         if verdict.start == CLOUD:
-            return self._in_cloud(line, verdict, f"{LOCAL}→{CLOUD}", known["edge_ms"] or 0.0, known)
+            return self._in_mid_answer(line, verdict, line.total_ms if edge_ms is None else edge_ms, edge_ms)
+        late = _over(edge_ms, deadline_ms)
+        if CLOUD in verdict.allowed and (known["given_up"] or (late and _tells(line, edge_ms, deadline_ms))):
+            return self._in_mid_answer(line, verdict, EDGE_SHARE * deadline_ms, edge_ms)
+        if late:
+            return Course(LOCAL, answered=False, ms=deadline_ms)
+        verdict = self._judged(line, verdict, known)
+        if verdict.start == CLOUD:
+            return self._in_cloud(line, verdict, both, (0.0, line.total_ms) if edge_ms is None else (edge_ms, edge_ms), (0.0, 0.0))
         return Course(LOCAL, answered=verdict.start == LOCAL)
 
     def _watched(self, line: Logged, verdict: Verdict, known: Mapping[str, Any]) -> Verdict:
@@ -228,49 +250,62 @@ class Replayer:
             verdict = judge_certificate(policy, verdict, 0.0 if given_up else known["confidence"], known["promise"])
         return verdict
 
-    def _without_edge(self, line: Logged, verdict: Verdict, known: Mapping[str, Any]) -> Course:
+    def _without_edge(self, line: Logged, verdict: Verdict) -> Course:
         """The edge breaks again: to the cloud, if it may be."""
         if CLOUD not in verdict.allowed:
             return Course(line.route, answered=False)
-        alone = replace(verdict, constrained=(CLOUD,))
-        if CLOUD in line.route:
-            return self._in_cloud(line, alone, line.route, 0.0, known)
-        return self._in_cloud(line, alone, f"{LOCAL}→{CLOUD}" if line.local_tokens else CLOUD, line.total_ms, known)
+        legs = line.route if CLOUD in line.route else f"{LOCAL}→{CLOUD}" if line.local_tokens else CLOUD
+        return self._in_cloud(line, replace(verdict, constrained=(CLOUD,)), legs, (0.0, line.total_ms), None)
 
-    def _in_cloud(self, line: Logged, verdict: Verdict, legs: str, since_ms: float, known: Mapping[str, Any]) -> Course:
-        """From `since_ms` on the cloud answers in the time that it gets, or the edge takes over where it may."""
+    def _in_mid_answer(self, line: Logged, verdict: Verdict, latest_ms: float, edge_ms: float | None) -> Course:
+        """To the cloud at some moment up to `latest_ms`."""
+        rest = None if edge_ms is None else (max(0.0, edge_ms - latest_ms), edge_ms)
+        return self._in_cloud(line, verdict, f"{LOCAL}→{CLOUD}", (0.0, latest_ms), rest)
+
+    def _in_cloud(self, line: Logged, verdict: Verdict, legs: str, since: Span, rest: Span | None) -> Course:
+        """From `since` on the cloud answers in the time that it gets, or the edge where it may, after `rest` more; None: nobody knows."""
         deadline_ms, timeout_ms = self._policy.budgets.deadline_ms, (self._policy.cloud or CloudTarget()).timeout_ms
-        since_ms = min(since_ms, deadline_ms)
         share = CLOUD_SHARE if LOCAL in verdict.constrained else 1.0
-        until_ms = since_ms + min(timeout_ms, share * (deadline_ms - since_ms))
+        moments = [min(ms, deadline_ms) for ms in since]
+        until = [ms + min(timeout_ms, share * (deadline_ms - ms)) for ms in moments]
         if not line.cloud_failed:
-            if not _over(self._answered_ms(line, legs, since_ms), until_ms):
+            answered = self._answered_ms(line, legs, moments)
+            late = [_over(ms, limit_ms) for ms, limit_ms in zip(answered, until, strict=True)]
+            if not _one(late, "when the cloud would have been asked"):
                 return Course(legs)
-        elif line.cloud_late and until_ms > line.total_ms:
+        elif line.cloud_late and until[1] > line.total_ms:
             raise Unreplayable("the cloud was late, and would have had more time")
         best_effort = LOCAL in verdict.constrained and not line.edge_failed and self._policy.offline.mode == "local_best_effort"
-        lost = Course(line.route if line.cloud_failed else legs, False, None if line.cloud_failed else until_ms)
-        return self._back_on_edge(line, lost, until_ms, known) if best_effort else lost
-
-    def _back_on_edge(self, line: Logged, lost: Course, at_ms: float, known: Mapping[str, Any]) -> Course:
-        """The edge's answer, if it has one, or makes one in the time that is left: as it did, else by what it takes others."""
-        deadline_ms = self._policy.budgets.deadline_ms
+        lost = Course(line.route if line.cloud_failed else legs, False, None if line.cloud_failed else until[1])
+        if not best_effort:
+            return lost
         if line.cloud_failed and line.answered and LOCAL in line.route and line.total_ms <= deadline_ms:
             return taken(line)
-        if line.finished:
-            return Course(line.route if line.cloud_failed else LOCAL, ms=at_ms)
-        if known["edge_ms"] is None:
+        if rest is None:
             raise Unreplayable(_MISSING["edge_ms"])
-        if _over(at_ms + known["edge_ms"], deadline_ms):
+        done = [at_ms + rest_ms for at_ms, rest_ms in zip(until, rest, strict=True)]
+        if any(rest) and _one([ms > deadline_ms for ms in done], "how long the edge would have taken"):
             return replace(lost, ms=deadline_ms)
-        return Course(f"{CLOUD}→{LOCAL}" if line.cloud_failed and CLOUD in line.route else LOCAL, ms=at_ms + known["edge_ms"])
+        return Course(line.route if line.cloud_failed and LOCAL in line.route else LOCAL, ms=done[1])
 
-    def _answered_ms(self, line: Logged, legs: str, since_ms: float) -> float | None:
-        """When the cloud's answer is complete: as measured, else after what it takes others."""
-        if line.answered and legs == line.route:
-            return line.total_ms
+    def _answered_ms(self, line: Logged, legs: str, since: Sequence[float]) -> list[float | None]:
+        """When the cloud's answer is complete, if it is asked at one of these moments: as measured, else after what it takes others."""
+        if line.answered and legs == line.route and line.slow_ms is None:
+            return [line.total_ms for _ in since]
         others = self._costs.ms(line.facts.task, CLOUD)
-        return None if others is None else since_ms + others
+        return [None if others is None else ms + others for ms in since]
+
+
+def _one(found: Sequence[bool], what: str) -> bool:
+    """What all of it says."""
+    if len(set(found)) > 1:
+        raise Unreplayable(f"the log does not say {what}")
+    return found[0]
+
+
+def _tells(line: Logged, edge_ms: float, deadline_ms: float) -> bool:
+    """Whether the pace of the edge is known before the deadline, if its tokens come evenly."""
+    return line.local_tokens * deadline_ms >= FEWEST_TOKENS * min(edge_ms, line.total_ms)
 
 
 def _over(ms: float | None, limit_ms: float) -> bool:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
 from leanto.decision import Target
 from leanto.policy.evidence import HardwareEvidence
-from leanto.policy.fields import address, choice, integer, integers, number, option, public_key, text, texts, word_or
+from leanto.policy.fields import address, choice, flag, integer, integers, number, option, public_key, text, texts, word_or
 from leanto.policy.rules import Rule
 
 VERSION = 1
@@ -181,6 +181,7 @@ class Handoff:
         'low logprob (nats; about the lowest tenth of the tokens so far) below which it does too; "artifact" is the model\'s own; or "off"',
     )
     max_repeats: int | None = option(4, word_or("off", integer(1, 10_000), None), "times that the same 8 tokens may come in an answer")
+    sticky_tool_loop: bool = option(True, flag, "a tool's result goes where the turn that called the tool was answered, if that still may")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,12 @@ class Policy:
     audit: Audit = field(default_factory=Audit)
     rules: tuple[Rule, ...] = ()
     origin: str = "default"
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it hangs on what must outlive a restart: a budget of a day, or audits."""
+        days = (getattr(self.budgets, option.name) for option in fields(Budgets) if option.name.endswith("_per_day"))
+        return self.audit.share > 0 or any(limit is not None for limit in days)
 
     @cached_property
     def hash(self) -> str:

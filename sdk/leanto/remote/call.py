@@ -23,12 +23,13 @@ class RemoteRequest:
     seed: int | None = None
     stop: tuple[str, ...] = field(default=(), repr=False)
     timeout_s: float = 30.0
+    wants_rtt: bool = False  # a round trip must have been measured lately, or is measured now
 
 
-def remote_request(ask: Ask, timeout_s: float, *, prefix: str = "", kept_tokens: int = 0) -> RemoteRequest:
+def remote_request(ask: Ask, timeout_s: float, *, prefix: str = "", kept_tokens: int = 0, wants_rtt: bool = False) -> RemoteRequest:
     """What to ask of a node for `ask`, of which `prefix` and so many tokens stand already."""
     sampling = (ask.temperature, ask.top_p, ask.top_k, ask.seed, ask.stop)
-    return RemoteRequest(ask.prompt, ask.task, prefix, max(1, ask.max_tokens - kept_tokens), *sampling, timeout_s)
+    return RemoteRequest(ask.prompt, ask.task, prefix, max(1, ask.max_tokens - kept_tokens), *sampling, timeout_s, wants_rtt)
 
 
 @dataclass(frozen=True, slots=True)

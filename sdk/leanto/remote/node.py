@@ -52,7 +52,7 @@ class RemoteLeg:
 
     @property
     def rtt_ms(self) -> float | None:
-        """Time to the node and back, as its evidence took it lately; None before the first call."""
+        """Time to the node and back, as its evidence took it lately; None where that was long ago."""
         session = self._sessions.get(self._answering)
         return session.rtt_ms if session else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable
@@ -53,6 +54,7 @@ EVIDENCE_TIMEOUT_S = 5.0
 ATTEMPTS = 3
 RECONNECT_S = 0.15  # before the last attempt: gRPC tries a lost connection again after about 0.1 s, and refuses calls until then
 RTT_WEIGHT = 0.5  # of the newest; evidence is fetched seldom
+RTT_EXPIRES_S = 600.0
 _PREFIX_BYTES = 5  # gRPC's, before each message
 
 _TRY_AGAIN_NOW = (StatusCode.UNAVAILABLE, StatusCode.FAILED_PRECONDITION, StatusCode.CANCELLED)  # CANCELLED by a node that drains
@@ -63,7 +65,8 @@ class SealedSession:
 
     def __init__(self, target: RemoteTarget, dial: str, clock: Clock, on_evidence: Callable[[Claims], None] = lambda _: None) -> None:
         self.claims: Claims | None = None
-        self.rtt_ms: float | None = None
+        self._rtt_ms = 0.0
+        self._rtt_at = -math.inf
         self._address = target.address
         self._policy = _policy(target)
         self._log = _log_reader(target)
@@ -89,7 +92,7 @@ class SealedSession:
         for attempt in range(1, ATTEMPTS + 1):
             started = False
             try:
-                claims = await self._current_claims(until, meter)
+                claims = await self._current_claims(until, meter, wants_rtt=request.wants_rtt)
                 async with aclosing(self._exchange(message, request, claims, until, meter)) as parts:
                     async for part in parts:
                         started = True
@@ -115,8 +118,14 @@ class SealedSession:
         if self._wallet is not None:
             await self._wallet.close()
 
-    async def _current_claims(self, until: float, meter: Meter) -> Claims:
-        if self.claims is None or self.claims.expires_s <= self._clock.wall():
+    @property
+    def rtt_ms(self) -> float | None:
+        """Of the last evidence, weighted; None once nobody can say any more, so that a node found far away is tried again."""
+        return self._rtt_ms if 0 <= self._clock.monotonic() - self._rtt_at < RTT_EXPIRES_S else None
+
+    async def _current_claims(self, until: float, meter: Meter, *, wants_rtt: bool = False) -> Claims:
+        due = wants_rtt and self.rtt_ms is None
+        if self.claims is None or self.claims.expires_s <= self._clock.wall() or due:
             self.claims = None
             self.claims = await self._fetch_claims(until, meter)
         return self.claims
@@ -135,7 +144,8 @@ class SealedSession:
             raise
         meter.received += _size(evidence)
         took_ms = 1000 * (self._clock.monotonic() - began)
-        self.rtt_ms = took_ms if self.rtt_ms is None else RTT_WEIGHT * took_ms + (1 - RTT_WEIGHT) * self.rtt_ms
+        before, self._rtt_at = self.rtt_ms, self._clock.monotonic()
+        self._rtt_ms = took_ms if before is None else RTT_WEIGHT * took_ms + (1 - RTT_WEIGHT) * before
         try:
             claims = verify(evidence, self._policy, self._clock.wall(), nonce, suites=self._suites)
             if self._log:

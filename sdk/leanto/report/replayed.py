@@ -38,7 +38,12 @@ _ROWS: tuple[tuple[str, str, float, str], ...] = (  # name, title, factor, unit
 )
 
 
-_SOURCES = {"rapl": "the processor's counters", "battery": "the battery's discharge", "estimate": "an estimate from processor time"}
+_SOURCES = {
+    "rapl": "the processor's counters",
+    "battery": "the battery's discharge",
+    "token-estimate": "an estimate from tokens",
+    "estimate": "an estimate from processor time",
+}
 
 
 def replay_page(log: Sequence[Logged], found: Replay, policy: Policy, pairs: tuple[Sequence[float], Sequence[bool]] | None) -> Report:

@@ -1,6 +1,6 @@
 """Signals of any system, by psutil: battery and power source, load, free memory, temperature, link.
 
-macOS and Windows have battery, load and memory; temperatures are read on Linux and FreeBSD. What Linux's own files add is in `sysfs`.
+Temperatures are read on Linux and FreeBSD. What each system's own interfaces add is in `sysfs`, `darwin` and `windows`.
 No file of an operating system tells whether bytes cost money, so it is unknown unless somebody says so: LEANTO_METERED=yes (or no), or a
 source of the application's own, `lambda: {"metered": True}`.
 """
@@ -8,11 +8,16 @@ source of the application's own, `lambda: {"metered": True}`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+from leanto.clock import Clock
+from leanto.signals import darwin, windows
 from leanto.signals.sensors import Source
 from leanto.signals.sysfs import memory, power_supply, thermal
+
+WINDOWS_SETTLES_S = 6.0  # five by psutil's documentation, and the first sample
 
 
 def battery() -> Mapping[str, Any]:
@@ -20,17 +25,35 @@ def battery() -> Mapping[str, Any]:
     import psutil
 
     state = psutil.sensors_battery()
-    return {} if state is None else {"battery_percent": float(state.percent), "plugged": state.power_plugged}
+    if state is None:
+        return {}
+    return {"battery_percent": None if state.percent is None else float(state.percent), "plugged": state.power_plugged}
 
 
-def load() -> Mapping[str, Any]:
-    """Run queue per CPU, and free memory."""
+class Load:
+    """Run queue per CPU. On Windows psutil begins to count with the first call, and says 0 for five seconds: unknown until then."""
+
+    def __init__(self, clock: Clock | None = None, platform: str = sys.platform) -> None:
+        self._clock = clock or Clock()
+        self._settles_s = WINDOWS_SETTLES_S if platform == "win32" else 0.0
+        self._began: float | None = None
+
+    def __call__(self) -> Mapping[str, Any]:
+        """The mean of the last minute."""
+        import psutil
+
+        running = psutil.getloadavg()[0]
+        now = self._clock.monotonic()
+        if self._began is None:
+            self._began = now
+        return {"cpu_load": running / (os.cpu_count() or 1)} if now - self._began >= self._settles_s else {}
+
+
+def free_memory() -> Mapping[str, Any]:
+    """Bytes that a process may still have."""
     import psutil
 
-    return {
-        "cpu_load": psutil.getloadavg()[0] / (os.cpu_count() or 1),
-        "memory_available_bytes": int(psutil.virtual_memory().available),
-    }
+    return {"memory_available_bytes": int(psutil.virtual_memory().available)}
 
 
 def temperature() -> Mapping[str, Any]:
@@ -56,4 +79,9 @@ def declared() -> Mapping[str, Any]:
     return {"metered": said == "yes"} if said in ("yes", "no") else {}
 
 
-DEVICE: tuple[Source, ...] = (battery, load, temperature, link, power_supply, thermal, memory, declared)
+DEVICE: tuple[Source, ...] = (
+    *(battery, Load(), free_memory, temperature, link),
+    *(power_supply, thermal, memory),
+    *(darwin.thermal, darwin.memory, windows.Memory()),
+    declared,
+)

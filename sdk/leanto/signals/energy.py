@@ -1,4 +1,6 @@
-"""Joules: by the processor's own counters (RAPL on Linux), else by what leaves the battery, else by an estimate that is called one."""
+"""Joules: by the processor's own counters (RAPL on Linux), else by what leaves the battery, else by an estimate that is called one: joules
+a token, where the machine once had a meter (`token_energy`), else CPU seconds.
+"""
 
 from __future__ import annotations
 

@@ -138,6 +138,23 @@ def test_a_late_cloud_leaves_an_untried_edge_what_is_left() -> None:
         Replayer(hurried(120), costs=Costs(CLOUD_TAKES_100[1:])).course(CLOUD_TAKES_100[1])
 
 
+def test_an_edge_that_shows_in_time_that_it_is_too_slow_is_given_up_at_half_of_the_deadline() -> None:
+    slow = line(total_ms=70.0, local_tokens=40, lowest=-0.1, window=16)
+    quick = [line("cloud", None, total_ms=10.0)]
+    assert Replayer(HURRIED, costs=Costs(quick)).course(slow) == Course("local→cloud")
+    assert Replayer(HURRIED, costs=Costs(CLOUD_TAKES_100)).course(slow) == Course("local→cloud", answered=False, ms=50)
+    assert Replayer(HURRIED, costs=Costs(quick)).course(replace(slow, local_tokens=4)) == Course("local", answered=False, ms=50)
+    alone = replace(slow, facts=replace(FACTS, cloud_configured=False))
+    assert Replayer(HURRIED, costs=Costs(quick)).course(alone) == Course("local", answered=False, ms=50)
+
+
+def test_an_answer_within_the_second_half_of_the_deadline_might_have_been_given_up() -> None:
+    near = line(total_ms=40.0, local_tokens=40, lowest=-0.1, window=16)
+    with pytest.raises(Unreplayable, match="how long the answer might have become"):
+        route_under(HURRIED, near)
+    assert route_under(HURRIED, replace(near, facts=replace(FACTS, cloud_configured=False))) == "local"
+
+
 def test_the_timeout_of_the_target_counts_too() -> None:
     target = 'version = 1\n[targets.cloud]\naddress = "node.example:443"\ntimeout_ms = 80\n[offline]\nmode = "fail"\n'
     assert Replayer(parse_policy(target)).course(CLOUD_TAKES_100[1]) == Course("cloud", answered=False, ms=80)
@@ -202,6 +219,13 @@ def test_an_answer_that_was_broken_off_would_have_been_again() -> None:
         assert route_under(Policy(), entry) == "local→cloud"
     with pytest.raises(Unreplayable):
         route_under(parse_policy("version = 1\n[handoff]\nmax_repeats = 9\n"), entry)
+
+
+def test_an_answer_that_was_given_up_as_too_slow_would_have_been_again() -> None:
+    entry = line("local→cloud", None, promise=None, local_tokens=40, slow_ms=45_000.0, slow_for_ms=30_000.0)
+    assert route_under(Policy(), entry) == "local→cloud"
+    with pytest.raises(Unreplayable):
+        route_under(parse_policy("version = 1\n[budgets]\ndeadline_ms = 50000\n"), entry)
 
 
 def test_a_router_is_replayed_where_it_scored_the_prompt(tmp_path: Path) -> None:

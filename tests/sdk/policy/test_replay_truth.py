@@ -7,16 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from hypothesis import event, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 import strategies
-from asking import CALL, client
-from fakes import SURE, UNSURE, FakeCloud, FakeEdge, call_tokens, chunks, fault, tokens
-from leanto import CloudUnavailable, Decision, LeantoError, Policy
-from leanto.policy.figures import taken
-from leanto.policy.logged import logged
+from asking import CALL, POLICY, client
+from fakes import SURE, UNSURE, FakeClock, FakeCloud, FakeEdge, call_tokens, chunks, fault, tokens
+from leanto import CloudUnavailable, DeadlineExceeded, Decision, LeantoError, Policy
+from leanto.policy.figures import Costs, taken
+from leanto.policy.logged import Logged, logged
 from leanto.policy.replay import Replayer, Unreplayable
+from leanto.policy.schema import Budgets, CloudTarget, Offline
+from leanto.remote import RemoteRequest
 
 CLOUDS: dict[str, Callable[[], FakeCloud | None]] = {
     "answers": lambda: FakeCloud(chunks("from afar")),
@@ -55,11 +57,19 @@ def decided(policy: Policy, ending: str, task: str, logprobs: list[float], cloud
     return asyncio.run(ask())
 
 
-routerless = strategies.policies.map(lambda policy: replace(policy, quality=replace(policy.quality, router=None)))
+LIMITS = ("cloud_bytes_per_session", "cloud_bytes_per_day", "cloud_calls_per_day", "cloud_usd_per_day")  # of what a call may cost at most
+
+
+def plain(policy: Policy) -> Policy:
+    unlimited = replace(policy.budgets, **dict.fromkeys(LIMITS))
+    return replace(policy, quality=replace(policy.quality, router=None), budgets=unlimited)
+
+
+plain_policies = strategies.policies.map(plain)
 
 
 @settings(max_examples=300, deadline=None)
-@given(routerless, routerless, endings, st.sampled_from(["call", "text"]), scores, st.sampled_from(list(CLOUDS)))
+@given(plain_policies, plain_policies, endings, st.sampled_from(["call", "text"]), scores, st.sampled_from(list(CLOUDS)))
 def test_a_replay_tells_what_another_policy_would_have_done(
     old: Policy, new: Policy, ending: str, task: str, logprobs: list[float], cloud: str
 ) -> None:
@@ -83,7 +93,64 @@ def test_a_replay_tells_what_another_policy_would_have_done(
 
 
 @settings(max_examples=200, deadline=None)
-@given(routerless, endings, st.sampled_from(["call", "text"]), scores, st.sampled_from(list(CLOUDS)))
+@given(plain_policies, endings, st.sampled_from(["call", "text"]), scores, st.sampled_from(list(CLOUDS)))
 def test_a_policy_on_its_own_log_changes_nothing(policy: Policy, ending: str, task: str, logprobs: list[float], cloud: str) -> None:
     line = logged(decided(policy, ending, task, logprobs, cloud))
     assert Replayer(policy).course(line) == taken(line)
+
+
+def hurried(deadline_ms: float, mode: Any, cloud_s: float | None) -> Policy:
+    budgets, target = Budgets(deadline_ms=round(deadline_ms)), None if cloud_s is None else CloudTarget("n:1", timeout_ms=60_000)
+    return replace(POLICY, budgets=budgets, offline=Offline(mode), cloud=target)
+
+
+def timed(policy: Policy, token_s: float, words: int, cloud_s: float | None, doubtful: bool) -> Logged:
+    """One request of a client whose edge takes `token_s` for each word, and whose cloud, if there is one, answers after `cloud_s`."""
+    clock = FakeClock()
+
+    def afar(request: RemoteRequest) -> list[Any]:
+        assert cloud_s is not None
+        clock.advance(min(cloud_s, request.timeout_s))
+        return chunks("from afar") if cloud_s <= request.timeout_s else [fault(DeadlineExceeded)]
+
+    async def ask() -> Decision:
+        edge = FakeEdge(tokens(" ".join("a" * words), -1.2 if doubtful else SURE), work=lambda: clock.advance(token_s))
+        one = client(edge, None if cloud_s is None else FakeCloud(afar), policy, clock=clock.clock)
+        try:
+            return (await one.ask("now", task="text", max_tokens=40)).decision
+        except LeantoError as error:
+            return cast(Decision, error.decision)
+        finally:
+            await one.aclose()
+
+    return logged(asyncio.run(ask()))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(100, 60_000),
+    st.integers(100, 60_000),
+    st.sampled_from(["local_best_effort", "fail"]),
+    st.floats(0.01, 1.0),
+    st.integers(1, 40),
+    st.none() | st.floats(0.01, 40.0),
+    st.booleans(),
+)
+def test_a_replay_keeps_a_deadline_as_a_client_would(
+    old_ms: int, new_ms: int, mode: Any, token_s: float, words: int, cloud_s: float | None, doubtful: bool
+) -> None:
+    line = replace(timed(hurried(old_ms, mode, cloud_s), token_s, words, cloud_s, doubtful), policy_hash="")
+    alone = [] if cloud_s is None else [replace(line, route="cloud", error=None, cloud_failed=False, total_ms=1000 * cloud_s)]
+    try:
+        course = Replayer(hurried(new_ms, mode, cloud_s), costs=Costs(alone)).course(line)
+    except Unreplayable as missing:
+        event(f"unreplayable: {missing}")
+        return
+    some_ms = 2000 * token_s
+    assume(new_ms > 2 * some_ms)  # a client looks at the clock before a token, and not after the last one
+    near = [hurried(new_ms + shift_ms, mode, cloud_s) for shift_ms in (-some_ms, 0, some_ms)]
+    around = [timed(policy, token_s, words, cloud_s, doubtful) for policy in near]
+    truths = {(taken(truth).answered, truth.answered and truth.route == "local") for truth in around}
+    if len(truths) == 1:  # a deadline that two tokens more or less turn is nothing to replay
+        event(f"replayed as {course.route}")
+        assert {(course.answered, course.route == "local")} == truths

@@ -14,6 +14,7 @@ import pytest
 from leanto.clock import Clock
 from leanto.errors import CloudUnavailable, DeadlineExceeded, Fault, LeantoError, PromptRefused, TargetError
 from leanto.remote import RemoteRequest, RemoteTarget, Tls
+from leanto.remote.sealed_session import RTT_EXPIRES_S
 from leanto.remote.target import dial_target
 from leanto_cloud.development import DevelopmentAttester
 from nodes import MODEL_ID, REQUEST, EchoEngine, collect, fault_of, open_leg, running_node, text_of
@@ -71,6 +72,33 @@ def test_evidence_is_fetched_again_once_it_has_expired() -> None:
             assert (await leg.evidence()).evidence_digest == first.evidence_digest
             now[0] += 61
             assert (await leg.evidence()).evidence_digest != first.evidence_digest
+
+    asyncio.run(run())
+
+
+def test_a_round_trip_expires_and_is_measured_again_where_it_is_wanted() -> None:
+    now = [1000.0]
+
+    async def run() -> None:
+        clock = Clock(monotonic=lambda: now[0])
+        async with running_node() as node, open_leg(node.target, clock=clock) as leg:
+
+            async def received(request: RemoteRequest) -> int:
+                call = leg.generate(request)
+                async for _ in call:
+                    pass
+                return call.bytes_received
+
+            assert leg.rtt_ms is None
+            with_evidence = await received(REQUEST)
+            assert leg.rtt_ms == 0.0
+            now[0] += RTT_EXPIRES_S
+            assert leg.rtt_ms is None
+            assert await received(REQUEST) < with_evidence - 1216
+            assert leg.rtt_ms is None
+            assert await received(replace(REQUEST, wants_rtt=True)) > with_evidence - 1216
+            assert leg.rtt_ms == 0.0
+            assert await received(replace(REQUEST, wants_rtt=True)) < with_evidence - 1216
 
     asyncio.run(run())
 

@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import FakeClock
-from leanto import SignalError, Snapshot, signals, simulate
+from leanto import Policy, SignalError, Snapshot, signals, simulate
+from leanto.policy import Facts, Spent, decide
+from leanto.policy.schema import Budgets
 from leanto.signals import DEVICE, Sensors, device
 
 
@@ -85,6 +87,40 @@ def test_a_rehearsal_reads_every_signal() -> None:
 def test_a_rehearsed_battery_is_unplugged_unless_said_otherwise() -> None:
     assert read(simulate("battery=9")).plugged is False
     assert read(simulate("link=up")).plugged is None
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(0, 0.0), (100, 100.0), (None, None), (250, None), (-1, None), (math.nan, None), (math.inf, None)]
+)
+def test_a_battery_that_reports_nonsense_is_unknown_and_an_empty_one_is_empty(
+    monkeypatch: pytest.MonkeyPatch, percent: float | None, expected: float | None
+) -> None:
+    monkeypatch.setattr(psutil, "sensors_battery", lambda: SimpleNamespace(percent=percent, power_plugged=False), raising=False)
+    assert read(device.battery) == Snapshot(battery_percent=expected, plugged=False, taken_at=1000.0)
+
+
+@pytest.mark.parametrize(("percent", "outcome"), [(0, "veto"), (None, "unknown"), (250, "unknown"), (-1, "unknown"), (math.nan, "unknown")])
+@pytest.mark.parametrize("unknown", ["pass", "fail"])
+def test_what_a_broken_battery_means_is_recorded(
+    monkeypatch: pytest.MonkeyPatch, percent: float | None, outcome: str, unknown: Literal["pass", "fail"]
+) -> None:
+    monkeypatch.setattr(psutil, "sensors_battery", lambda: SimpleNamespace(percent=percent, power_plugged=False), raising=False)
+    facts = Facts("text", "personal", 8, ("call", "text"), 256, cloud_configured=True)
+    budgets = Budgets(unknown_signals=unknown)
+    checks = decide(Policy(budgets=budgets), facts, read(device.battery, lambda: {"temperature_c": 40.0}), Spent()).checks
+    expected = "veto" if unknown == "fail" else outcome
+    assert [check.verdict for check in checks if check.name == "battery_percent"] == [expected]
+
+
+def test_the_load_is_unknown_while_windows_has_only_begun_to_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(psutil, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    load, elsewhere = device.Load(clock.clock, "win32"), device.Load(clock.clock, "linux")
+    assert (load(), elsewhere()) == ({}, {"cpu_load": 0.0})
+    clock.advance(5.0)
+    assert load() == {}
+    clock.advance(1.0)
+    assert load() == {"cpu_load": 0.0}
 
 
 @pytest.mark.parametrize(
