@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from leanto.account import Account, Tab
 from leanto.cascade import Cascade
-from leanto.certificates.auditor import Auditor
+from leanto.certificates.auditor import Auditor, foreseen
 from leanto.certificates.certified import Certified, score_name
 from leanto.chat import ALONE, AsyncChat, Before, Chat
 from leanto.clock import Clock
-from leanto.decision import Decision, Promise
+from leanto.decision import Check, Decision, Promise
 from leanto.errors import LeantoError, OutputError, PromptRefused
 from leanto.events import Event, FinalEvent, Reply, whole
 from leanto.ledger import FILE, Ledger
@@ -176,9 +176,12 @@ class AsyncClient:
         policy = self.policy
         seen = self._look(policy, self.request(policy, prompt, task, private, privacy, {}))
         model = self.edge.info.confidence.get(seen.request.task) if self.edge.info.fit else None
-        planned = foresee(policy, seen.decide(), seen.facts, model["threshold"] if model else None, self._promise(seen))
+        promise = self._promise(seen)
+        planned = foresee(policy, seen.decide(), seen.facts, model["threshold"] if model else None, promise)
         ece = model.get("ece") if model and planned.start == LOCAL else None
-        return replace(record(seen, planned, planned.start or "none", self._clock.wall()), ece=ece)
+        audit = foreseen(seen, planned.allowed)
+        promised = promise if planned.start == LOCAL else None
+        return replace(record(seen, planned, planned.start or "none", self._clock.wall(), audit, promised), ece=ece)
 
     @property
     def policy(self) -> Policy:
@@ -241,13 +244,12 @@ class AsyncClient:
                 async for event in events:
                     yield event
         except BaseException as error:  # cancelled or failed: it spent and sent something all the same
-            decision = self._finish(seen, run, tab, energy)
+            decision = self._finish(seen, run, tab, energy, error)
             if isinstance(error, LeantoError):
                 error.decision = decision
             raise
-        audited = self._auditor.chooses(seen, run)
-        decision = self._finish(seen, run, tab, energy, audited=audited)
-        if audited:
+        decision = self._finish(seen, run, tab, energy, self._auditor.chooses(seen, run))
+        if decision.audited:
             again = Tab(self._account, seen)
             self._auditor.start(seen, run.visible, run.promise, partial(self._open_cloud, again), again.settle)
         yield FinalEvent(_reply(request, run, decision))
@@ -304,16 +306,15 @@ class AsyncClient:
             self._leg = open_leg(self._cloud, self._clock, self._on_evidence)
         return self._leg
 
-    def _finish(self, seen: Situation, run: Cascade, tab: Tab, energy: Measurement, *, audited: bool = False) -> Decision:
+    def _finish(self, seen: Situation, run: Cascade, tab: Tab, energy: Measurement, ended: BaseException | Check) -> Decision:
         """Account for what was spent, and record it."""
         energy_j, energy_source = energy.stop()
         if self._token_energy and energy_source in ("estimate", "") and run.local_tokens:
             energy_j, energy_source = self._token_energy.joules(seen.facts.prompt_tokens, run.local_tokens), "token-estimate"
         now = self._clock.monotonic()
-        settled = settle(seen, run, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
+        decision = settle(seen, run, ended, at=self._clock.wall(), now=now, energy_j=energy_j, energy_source=energy_source)
         for tokens, seconds, finished in run.local_work:
             self._pace.observe(seen.request.task, tokens, seconds, finished=finished)
-        decision = replace(settled, audited=audited)
         tab.settle(run.bytes_sent, decision.usd, (energy_j or 0.0) if run.local_tokens else 0.0)
         for recorder in self._recorders:
             try:

@@ -12,9 +12,10 @@ from leanto.ledger import Spending
 from leanto.signals import Snapshot
 
 Target = Literal["local", "cloud"]
-Stage = Literal["constraints", "rules", "budgets", "prompt", "stream", "answer", "certificate", "offline"]
-Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending"]
+Stage = Literal["constraints", "rules", "budgets", "prompt", "stream", "answer", "certificate", "audit", "offline"]
+Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending", "skipped"]
 Value = str | float | int | bool | None
+CANCELLED = "cancelled"
 
 SAMPLED = "the answer is sampled, and certificates speak of greedy ones (temperature 0)"  # why nothing is promised of it
 
@@ -26,7 +27,8 @@ class Check:
     speaks against it.
 
     Verdicts: "pass"; "veto" removed a target; "waived" would have removed the last one; "moot" would have removed one that was gone;
-    "unknown" had no value to compare; "pending" is measured while generating. `flip` is the value that would have turned the verdict.
+    "unknown" had no value to compare; "pending" is measured while generating; "skipped" had nothing to do. `flip` is the value that would
+    have turned the verdict.
     """
 
     stage: Stage
@@ -108,7 +110,8 @@ class Decision:
     `wasted_tokens` were generated on either side but are not part of the answer. `energy_j` comes from `energy_source` ("rapl",
     "battery", "token-estimate" or "estimate"), and `wasted_j` is the share of it that went into local tokens which are not part of the
     answer.
-    `cloud_evidence` is type and digest of the evidence that the node was believed for, as "sev-snp:9f05…".
+    `cloud_evidence` is type and digest of the evidence that the node was believed for, as "sev-snp:9f05…". `error` names what the caller
+    got instead of an answer: the class of an error, or "cancelled" where nobody waited for one any more; None where there was an answer.
     """
 
     request_id: str
@@ -143,11 +146,17 @@ class Decision:
     audited: bool = False
     decided_at: float = 0.0
     cloud_evidence: str | None = None
+    error: str | None = None
 
     @property
     def label(self) -> str:
         """Why this route, in a few words: "confident", "low-confidence", "private", "cloud-unreachable", …"""
         return ", ".join(self.labels)
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens of the answer, whoever generated them; those wasted are not."""
+        return self.local_tokens + self.cloud_tokens - self.wasted_tokens
 
     @property
     def first_veto(self) -> Check | None:

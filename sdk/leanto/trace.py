@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from leanto.decision import Decision
+from leanto.decision import Decision, Promise
 from leanto.errors import OutputError
 
 _log = logging.getLogger("leanto")
@@ -30,13 +30,27 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where a field of a Decision is told beside the log, which has all: under which header, after "leanto-", and which attribute of
-    OpenTelemetry; None is nowhere. `form` writes the header."""
+    """Where a field of a Decision is told beside the log, which has all: under which header (and gRPC metadata), after "leanto-", and
+    which attribute of OpenTelemetry; None is nowhere. `form` writes the header, and the attribute too of what is no plain value."""
 
     field: str
     header: str | None = None
     attribute: str | None = None
     form: Callable[[Any], str] = str
+
+    def plain(self, value: Any) -> str | int | float | bool:
+        """As an attribute."""
+        return value if isinstance(value, str | int | float | bool) else self.form(value)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _promised(promise: Promise) -> str:
+    if promise.threshold is None:
+        return f"none: {promise.why_not}"
+    return f"alpha={promise.alpha:g}, delta={promise.delta:g}, threshold={promise.threshold:.4f}"
 
 
 VIEWS = (
@@ -54,9 +68,9 @@ VIEWS = (
     View("spent"),
     View("confidence", "confidence", "leanto.confidence", "{:.4f}".format),
     View("artifact_threshold"),
-    View("promise"),  # its threshold is a check
-    View("calibrated", "calibrated", "leanto.calibrated", lambda calibrated: "yes" if calibrated else "no"),
-    View("ece", None, "leanto.ece"),
+    View("promise", "promise", "leanto.promise", _promised),
+    View("calibrated", "calibrated", "leanto.calibrated", _yes),
+    View("ece", "ece", "leanto.ece", "{:.4f}".format),
     View("switches", "switches", "leanto.switches"),
     View("local_tokens", "local-tokens", "leanto.local_tokens"),
     View("cloud_tokens", "cloud-tokens", "leanto.cloud_tokens"),
@@ -69,9 +83,10 @@ VIEWS = (
     View("energy_j", "energy-j", "leanto.energy_j", "{:.3f}".format),
     View("energy_source", "energy-source", "leanto.energy_source"),
     View("wasted_j", "wasted-j", "leanto.wasted_j", "{:.3f}".format),
-    View("audited"),  # whoever asks need not know
+    View("audited", "audited", "leanto.audited", _yes),
     View("decided_at"),  # the span's end
     View("cloud_evidence", "cloud-evidence", "leanto.cloud_evidence"),
+    View("error", "error", "error.type"),
 )
 
 
@@ -91,7 +106,7 @@ def metadata(decision: Decision) -> tuple[tuple[str, str], ...]:
 
 def attributes(decision: Decision) -> dict[str, str | int | float | bool]:
     """The decision by OpenTelemetry's conventions for generative AI (1.38), and its own names under leanto. Never content."""
-    told = {view.attribute: ", ".join(value) if isinstance(value, tuple) else value for view, value in _told(decision) if view.attribute}
+    told = {view.attribute: view.plain(value) for view, value in _told(decision) if view.attribute}
     every = {
         "gen_ai.operation.name": "text_completion",
         "gen_ai.provider.name": "leanto",
@@ -99,7 +114,7 @@ def attributes(decision: Decision) -> dict[str, str | int | float | bool]:
         "gen_ai.output.type": "json" if decision.task == "call" else "text",
         "gen_ai.response.model": decision.cloud_model if decision.route.endswith("cloud") else decision.edge_build,
         "gen_ai.usage.input_tokens": decision.facts.prompt_tokens if decision.facts else None,
-        "gen_ai.usage.output_tokens": decision.local_tokens + decision.cloud_tokens - decision.wasted_tokens,
+        "gen_ai.usage.output_tokens": decision.answer_tokens,
     }
     return {**told, **{name: value for name, value in every.items() if value is not None}}
 
@@ -108,7 +123,7 @@ def _told(decision: Decision) -> Iterator[tuple[View, Any]]:
     """Every view with its value, where it has one."""
     for view in VIEWS:
         value = getattr(decision, view.field)
-        if value is not None:
+        if value is not None and value != "":
             yield view, value
 
 
@@ -125,15 +140,35 @@ class DecisionLog:
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         except OSError as error:
             raise OutputError(f"{path}: the decision log cannot be written: {error.strerror or error}", path=str(path)) from None
+        self._torn = _ends_within_a_line(self.path)
+        self._warned = False
 
     def write(self, decision: Decision) -> None:
-        """One line in one write, so that several processes may share a file. A full disk costs the line, not the answer."""
-        line = json.dumps(decision.to_dict(), ensure_ascii=False, separators=(",", ":")) + "\n"
+        """One line in one write, so that several processes may share a file. A full disk costs the line, not the answer, and not the
+        next line: that begins with a newline where the end of the last one may be missing."""
+        line = ("\n" if self._torn else "") + json.dumps(decision.to_dict(), ensure_ascii=False, separators=(",", ":")) + "\n"
+        raw = line.encode()
         try:
-            os.write(self._file, line.encode())
+            why = "" if os.write(self._file, raw) == len(raw) else "no space was left for the whole of it"
         except OSError as error:
-            _log.warning("%s: a decision was not logged: %s", self.path, error.strerror or error)
+            why = error.strerror or str(error)
+        self._torn = bool(why)
+        if why and not self._warned:
+            self._warned = True
+            _log.warning("%s: a decision was not logged: %s; nothing is said of further ones", self.path, why)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    """Whether whoever wrote last was cut off. What has no end that could be read, such as a pipe, has no such line."""
+    try:
+        if not path.is_file() or not path.stat().st_size:
+            return False
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b"\n"
+    except OSError:
+        return False

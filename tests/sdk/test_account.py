@@ -85,8 +85,8 @@ def test_the_record_says_which_budget_was_overtaken_and_a_replay_agrees(tmp_path
     log, _ = read_log(tmp_path / "log")
     overtaken = [line for line in log if line.route == "local"]
     assert [line.spent.last_day.calls for line in overtaken] == [1, 1, 1]
-    assert {Replayer(limited(cloud_calls_per_day=1)).route(line) for line in overtaken} == {"local"}
-    assert {Replayer(limited(cloud_calls_per_day=9)).route(line) for line in overtaken} == {"local→cloud"}
+    assert {Replayer(limited(cloud_calls_per_day=1)).course(line).route for line in overtaken} == {"local"}
+    assert {Replayer(limited(cloud_calls_per_day=9)).course(line).route for line in overtaken} == {"local→cloud"}
 
 
 def test_where_only_the_cloud_may_answer_an_overtaken_budget_is_an_error_with_its_record() -> None:
@@ -105,7 +105,7 @@ def test_where_only_the_cloud_may_answer_an_overtaken_budget_is_an_error_with_it
         asyncio.run(client(FakeEdge([]), cloud, cloudy, ledger=Stale()).ask("when do I wake"))
     assert cloud.requests == []
     assert caught.value.decision is not None
-    last = caught.value.decision.checks[-1]
+    last = next(check for check in caught.value.decision.checks if check.stage == "offline")
     assert (last.stage, last.name, last.value, last.threshold, last.verdict) == ("offline", "calls_last_day", 1, 1, "veto")
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from leanto import Client, Decision
+from leanto import Client, Decision, Snapshot
 
 pytest.importorskip("opentelemetry.sdk", reason="needs the otel extra")
 
@@ -15,6 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
+from opentelemetry.trace import SpanKind, StatusCode
 
 from leanto.otel import OpenTelemetry
 
@@ -22,15 +25,33 @@ SECRET = "zanzibar"
 
 
 def recorded(*prompts: str) -> tuple[list[Any], dict[str, Any], list[Decision]]:
+    decisions: list[Decision] = []
+
+    def ask(recorder: OpenTelemetry) -> None:
+        with Client(recorders=[recorder]) as client:
+            decisions.extend(client.ask(prompt).decision for prompt in prompts)
+
+    return (*collected(ask), decisions)
+
+
+def told(*decisions: Decision) -> tuple[list[Any], dict[str, Any]]:
+    def write(recorder: OpenTelemetry) -> None:
+        for decision in decisions:
+            recorder.write(decision)
+
+    return collected(write)
+
+
+def collected(use: Callable[[OpenTelemetry], None]) -> tuple[list[Any], dict[str, Any]]:
+    """The spans, and the metrics by name."""
     spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracers = TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(spans))
-    with Client(recorders=[OpenTelemetry(tracers, MeterProvider([reader]))]) as client:
-        decisions = [client.ask(prompt).decision for prompt in prompts]
+    use(OpenTelemetry(tracers, MeterProvider([reader])))
     data = reader.get_metrics_data()
     assert data is not None
     metrics = {metric.name: metric for resource in data.resource_metrics for scope in resource.scope_metrics for metric in scope.metrics}
-    return list(spans.get_finished_spans()), metrics, decisions
+    return list(spans.get_finished_spans()), metrics
 
 
 def test_a_request_is_a_span_by_the_conventions() -> None:
@@ -49,6 +70,38 @@ def test_requests_are_counted() -> None:
     assert duration.count == 2
     tokens = {point.attributes["gen_ai.token.type"]: point.sum for point in metrics["gen_ai.client.token.usage"].data.data_points}
     assert tokens["output"] == sum(decision.local_tokens for decision in decisions)
+
+
+LEANED = Decision(
+    *("r1", "p", "edge", "large", "text", "personal", Snapshot(), (), "local→cloud", ()),
+    local_tokens=12, cloud_tokens=30, wasted_tokens=10, total_ms=5.0, decided_at=100.0,
+)  # fmt: skip
+
+
+def test_tokens_used_are_those_of_the_answer_and_wasted_ones_are_counted_apart() -> None:
+    (span,), metrics = told(LEANED)
+    (used,) = metrics["gen_ai.client.token.usage"].data.data_points
+    (wasted,) = metrics["leanto.wasted_tokens"].data.data_points
+    assert used.sum == span.attributes["gen_ai.usage.output_tokens"] == 32
+    assert wasted.value == span.attributes["leanto.wasted_tokens"] == 10
+
+
+def test_a_request_without_an_answer_is_an_error_of_its_type() -> None:
+    (span, fine), metrics = told(replace(LEANED, error="DeadlineExceeded"), LEANED)
+    assert (span.kind, span.status.status_code) == (SpanKind.CLIENT, StatusCode.ERROR)
+    assert span.attributes["error.type"] == "DeadlineExceeded"
+    assert fine.status.status_code is StatusCode.UNSET
+    assert [point.attributes.get("error.type") for point in metrics["gen_ai.client.operation.duration"].data.data_points] == [
+        "DeadlineExceeded",
+        None,
+    ]
+
+
+def test_nothing_turns_the_capture_of_content_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true")
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental")
+    (span,), _, _ = recorded(f"wake me up in {SECRET} at six")
+    assert SECRET not in span.to_json()
 
 
 def test_no_word_of_a_request_is_in_its_telemetry() -> None:

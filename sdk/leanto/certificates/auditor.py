@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from leanto.certificates.agreement import DISAGREEMENT, same
-from leanto.decision import Promise
+from leanto.decision import Check, Promise, Target
 from leanto.errors import LeantoError
 from leanto.ledger import Ledger
 from leanto.policy.schema import SECRET, CloudTarget
@@ -30,6 +30,23 @@ PATIENCE_S = 5.0  # for what is still under way when the client closes
 _log = logging.getLogger("leanto")
 
 
+def never(seen: Situation, allowed: tuple[Target, ...]) -> Check | None:
+    """What speaks against an audit before there is an answer; None: it depends on that."""
+    audit, privacy = seen.policy.audit, seen.request.privacy
+    if not audit.share:
+        return Check("audit", "share", 0.0, None, "skipped", allowed, "the policy has nothing asked again", "> 0")
+    if privacy not in audit.classes or privacy == SECRET:
+        consented = ", ".join(audit.classes)
+        return Check("audit", "class", privacy, consented, "skipped", allowed, "nobody consented", "a class whose users did")
+    return None
+
+
+def foreseen(seen: Situation, allowed: tuple[Target, ...]) -> Check:
+    """Stage 7 before there is an answer."""
+    later = Check("audit", "draw", None, seen.policy.audit.share, "pending", allowed, "drawn for a certified answer that stays on the edge")
+    return never(seen, allowed) or later
+
+
 class Auditor:
     """Of one client. `chance` draws from [0, 1)."""
 
@@ -38,16 +55,25 @@ class Auditor:
         self._chance = chance
         self._running: set[asyncio.Task[None]] = set()
 
-    def chooses(self, seen: Situation, run: Cascade) -> bool:
-        """Whether this answer is asked again: consented to, where the cloud was allowed all along, and with a promise that can be watched.
-
-        That is one of disagreement: an audit that took every disagreement for a worse answer would soon refute a promise that holds.
+    def chooses(self, seen: Situation, run: Cascade) -> Check:
+        """Stage 7: "pass" where this answer is asked again. It must be consented to, the cloud allowed all along, and the promise one that
+        can be watched: of disagreement. An audit that took every disagreement for a worse answer would soon refute a promise that holds.
         """
-        audit, request = seen.policy.audit, seen.request
-        consented = request.privacy in audit.classes and request.privacy != SECRET
+        allowed, share, event = run.verdict.allowed, seen.policy.audit.share, run.promise.event
+        closed = never(seen, allowed)
+        if closed is not None:
+            return closed
         may_leave = CLOUD in run.verdict.constrained and not run.verdict.offline
-        certified = run.route == LOCAL and "certified" in run.verdict.labels and run.promise.event == DISAGREEMENT
-        return consented and may_leave and certified and self._chance() < audit.share
+        if not (may_leave and run.route == LOCAL and "certified" in run.verdict.labels):
+            reason = "only certified answers of the edge are asked again, and where the cloud may see them"
+            return Check("audit", "certified", False, True, "skipped", allowed, reason, "such an answer")
+        if event != DISAGREEMENT:
+            reason = "an audit sees disagreement only"
+            return Check("audit", "promise", event, DISAGREEMENT, "skipped", allowed, reason, "a promise of that")
+        drawn = self._chance()
+        if drawn < share:
+            return Check("audit", "draw", drawn, share, "pass", allowed, "asked again in the cloud", f">= {share!r}")
+        return Check("audit", "draw", drawn, share, "skipped", allowed, "not in the sample", f"< {share!r}")
 
     def start(
         self, seen: Situation, answer: str, promise: Promise, open_leg: Callable[[], CloudLeg], spent: Callable[[int, float], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from leanto.decision import Check, Decision, Value
 from leanto.signals import Snapshot
 
-_MARK = {"pass": "pass", "veto": "VETO", "waived": "waived", "moot": "moot", "unknown": "unknown", "pending": "later"}
+_MARK = {"pass": "pass", "veto": "VETO", "waived": "waived", "moot": "moot", "unknown": "unknown", "pending": "later", "skipped": "skipped"}
 
 
 def explain(decision: Decision) -> str:
@@ -18,6 +18,8 @@ def explain(decision: Decision) -> str:
         lines.append(f"confident {decision.confidence:.3f} ({scale})")
     elif decision.ece is not None:
         lines.append(f"confident calibrated, expected calibration error {decision.ece:.3f}; known when the answer is complete")
+    if decision.error is not None:
+        lines.append(f"failed    {decision.error}: no answer came of it")
     if decision.total_ms:
         lines.append(f"cost      {_cost(decision)}")
     return "\n".join(lines)

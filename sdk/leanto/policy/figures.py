@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,8 +23,9 @@ class Figures:
     calibrated confidence; None where nothing calibrated was kept. Its interval holds at 95 % for any number of answers, if they are like
     those that the confidence was fitted on: then it is off by no more than its expected calibration error. None where the log lacks that.
 
-    `estimated` requests took another route than the log saw; of these, `unpriced` took a leg that no request of the task took alone,
-    which leaves times and costs unknown. `joules` is None where a request was not metered. `unreplayable` requests are in no figure.
+    `unanswered` is None where it hangs on times that nobody knows. `estimated` requests took another route than the log saw, or another
+    time; of these, `unpriced` took a leg that no request of the task took alone, which leaves times and costs unknown. `joules` is None
+    where a request was not metered. `unreplayable` requests are in no figure.
     """
 
     requests: int
@@ -37,7 +38,7 @@ class Figures:
     risk: float | None
     risk_low: float | None
     risk_high: float | None
-    unanswered: int
+    unanswered: int | None
     estimated: int
     unpriced: int = 0
     unreplayable: int = 0
@@ -48,9 +49,29 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Course:
+    """What becomes of a request: the legs that work on it, as in a Decision, whether an answer comes of it, and after how many ms, where
+    it is a deadline that decides that."""
+
+    legs: str
+    answered: bool = True
+    ms: float | None = None
+
+    @property
+    def route(self) -> str:
+        """Who answers: the legs, or "none"."""
+        return self.legs if self.answered else "none"
+
+
+def taken(line: Logged) -> Course:
+    """What became of the request of `line`."""
+    return Course(line.route, line.answered and line.route != "none")
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """One request on one route. `doubt` is 1 − confidence of a calibrated answer that was kept on the edge; `off` is the expected
-    calibration error of the confidence in a finished answer, kept or not, 0 where there is none, None where it is not known."""
+    """One request on one course, by its route. `doubt` is 1 − confidence of a calibrated answer that was kept on the edge; `off` is the
+    expected calibration error of the confidence in a finished answer, kept or not, 0 where there is none, None where it is not known."""
 
     route: str
     ms: float | None
@@ -63,34 +84,40 @@ class Case:
 
 
 class Costs:
-    """Medians of what a leg took, by task, from requests that took that one alone."""
+    """Medians of what a leg took, by task, from requests that it answered alone."""
 
-    def __init__(self, log: Sequence[Logged]) -> None:
-        self._alone: dict[tuple[str, str], list[Logged]] = {}
+    def __init__(self, log: Iterable[Logged]) -> None:
+        alone: dict[tuple[str, str], list[Logged]] = {}
         for line in log:
-            if line.route in (LOCAL, CLOUD):
-                self._alone.setdefault((line.facts.task, line.route), []).append(line)
+            if line.answered and line.route in (LOCAL, CLOUD):
+                alone.setdefault((line.facts.task, line.route), []).append(line)
+        self._medians = {leg: {name: _median(name, lines) for name in _COSTS} for leg, lines in alone.items()}
 
-    def case(self, line: Logged, route: str) -> Case:
-        """The request of `line` on `route`: as measured where it took that, else the sum of what its legs took others."""
+    def ms(self, task: str, leg: str) -> float | None:
+        """How long that leg takes; None where nobody knows."""
+        return self._sum("total_ms", [(task, leg)])
+
+    def case(self, line: Logged, course: Course) -> Case:
+        """The request of `line` on `course`: as measured where it took that, else the sum of what its legs took others."""
         sure = line.confidence if line.calibrated else None
-        doubt, off = (None, 0.0) if sure is None else (1.0 - sure if route == LOCAL else None, line.ece)
-        if route == line.route:
-            return Case(route, line.total_ms, line.energy_j, line.usd, line.bytes_sent, doubt, off, False)
-        legs = [(line.facts.task, leg) for leg in route.split("→") if leg != "none"]
-        ms = self._sum(legs, lambda one: one.total_ms)
-        joules = self._sum(legs, lambda one: one.energy_j)
-        usd = self._sum(legs, lambda one: one.usd)
-        return Case(route, ms, joules, usd, self._sum(legs, lambda one: one.bytes_sent), doubt, off, True)
+        doubt, off = (None, 0.0) if sure is None else (1.0 - sure if course.route == LOCAL else None, line.ece)
+        if course.legs == line.route:
+            done_ms = line.total_ms if course.ms is None else course.ms
+            return Case(course.route, done_ms, line.energy_j, line.usd, line.bytes_sent, doubt, off, course.ms is not None)
+        legs = [(line.facts.task, leg) for leg in course.legs.split("→") if leg != "none"]
+        ms, joules, usd, sent = (self._sum(name, legs) for name in _COSTS)
+        return Case(course.route, ms if course.ms is None else course.ms, joules, usd, sent, doubt, off, True)
 
-    def _sum(self, legs: Iterable[tuple[str, str]], of: Callable[[Logged], float | None]) -> float | None:
-        found = []
-        for leg in legs:
-            known = [value for line in self._alone.get(leg, ()) if (value := of(line)) is not None]
-            if not known:
-                return None
-            found.append(statistics.median(known))
-        return math.fsum(found)
+    def _sum(self, name: str, legs: Iterable[tuple[str, str]]) -> float | None:
+        return _total(self._medians[leg][name] if leg in self._medians else None for leg in legs)
+
+
+_COSTS = ("total_ms", "energy_j", "usd", "bytes_sent")
+
+
+def _median(name: str, lines: Sequence[Logged]) -> float | None:
+    known = [value for line in lines if (value := getattr(line, name)) is not None]
+    return statistics.median(known) if known else None
 
 
 def summed(cases: Sequence[Case], *, unreplayable: int = 0) -> Figures:
@@ -101,6 +128,7 @@ def summed(cases: Sequence[Case], *, unreplayable: int = 0) -> Figures:
     times = sorted(ms for case in cases if (ms := case.ms) is not None)
     unpriced = len(cases) - len(times)
     sent = _total(case.bytes_sent for case in cases)
+    timeless = any(case.ms is None and case.route != "none" for case in cases)  # who knows whether these keep their deadline
     return Figures(
         requests=len(cases),
         local_share=sum(case.route == LOCAL for case in cases) / len(cases),
@@ -112,7 +140,7 @@ def summed(cases: Sequence[Case], *, unreplayable: int = 0) -> Figures:
         risk=risk,
         risk_low=low,
         risk_high=high,
-        unanswered=sum(case.route == "none" for case in cases),
+        unanswered=None if timeless else sum(case.route == "none" for case in cases),
         estimated=sum(case.estimated for case in cases),
         unpriced=unpriced,
         unreplayable=unreplayable,

@@ -66,7 +66,8 @@ def spreads(title: str, x: Scale, rows: Sequence[Spread]) -> str:
     left = min(220, round(18 + _CHAR * max(len(row.name) for row in rows)))
     height = _TOP + _BOTTOM + _ROW * len(rows)
     frame = _Frame(x, None, _TOP, height, left=left, right=96)
-    drawn = [frame.axes()]
+    key = "line: 10 to 90 %, box: the middle half, stroke and figure: the median"
+    drawn = [frame.axes(), f'<text class="axis" x="{WIDTH / 2}" y="{height + 10}" text-anchor="middle">{key}</text>']
     for i, row in enumerate(rows):
         middle = _TOP + _ROW * (i + 0.5)
         low, lower, median, upper, high = map(frame.across, row.quantiles)
@@ -75,7 +76,7 @@ def spreads(title: str, x: Scale, rows: Sequence[Spread]) -> str:
         drawn.append(f'<rect class="box s{i % 6}" x="{lower:.1f}" y="{middle - 8}" width="{max(1.0, upper - lower):.1f}" height="16"/>')
         drawn.append(f'<path class="line thick s{i % 6}" d="M{median:.1f} {middle - 10}V{middle + 10}"/>')
         drawn.append(f'<text class="axis" x="{WIDTH - 88}" y="{middle + 4}">{escape(row.text)}</text>')
-    return _svg(title, height, drawn)
+    return _svg(title, height + _LEGEND, drawn)
 
 
 def style(*, dark: bool = True) -> str:

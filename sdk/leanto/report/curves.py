@@ -12,6 +12,7 @@ import numpy as np
 from leanto.certificates.selective_risk import Flags, Vector, upper_bound
 
 BINS = 10
+FEWEST = 10  # answers in a bin, of which a share says something
 MOST_POINTS = 200  # of a drawn curve
 
 
@@ -53,10 +54,10 @@ def at_threshold(score: Vector, right: Flags, threshold: float) -> tuple[float, 
     return float(kept.mean()), 1 - float((kept & ~right).mean())
 
 
-def reliability(p: Vector, right: Flags, bins: int = BINS) -> list[Bin]:
-    """Answers in groups of equal size by confidence, as leanto.confidence measures the ECE."""
+def reliability(p: Vector, right: Flags) -> list[Bin]:
+    """Answers in groups of equal size by confidence, as leanto.confidence measures the ECE; fewer groups where there are few answers."""
     order = np.argsort(p, kind="stable")
-    return [_bin(p[group], right[group]) for group in np.array_split(order, bins) if len(group)]
+    return [_bin(p[group], right[group]) for group in np.array_split(order, max(1, min(BINS, len(p) // FEWEST)))]
 
 
 def distribution(values: list[float]) -> list[tuple[float, float]]:

@@ -78,18 +78,20 @@ def _reliability(outcomes: Outcomes) -> Figure:
     groups = reliability(outcomes.score, outcomes.right)
     error = expected_calibration_error(outcomes.score, outcomes.right)
     low = _floor(min([group.low for group in groups] + [group.confidence for group in groups]))
-    x, y = Scale("confidence", low, 1, percent=True), Scale("right", low, 1, percent=True)
+    x, y = Scale("confidence", low, 1, percent=True), Scale("share that is right", low, 1, percent=True)
     marks = [
         Mark(group.confidence, group.right, group.low, group.high, tip=f"{group.count:,} answers, {group.right:.1%} right")
         for group in groups
     ]
     sizes = sorted({group.count for group in groups})
     count = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-    drawn = plot("Reliability diagram", x, y, [Line("as it should be", [(low, low), (1, 1)], dashed=True)], marks, f"{count} answers each")
+    each = "one answer" if sizes == [1] else f"{count} answers" + (" each" if len(groups) > 1 else "")
+    drawn = plot("Reliability diagram", x, y, [Line("as it should be", [(low, low), (1, 1)], dashed=True)], marks, each)
     about = f"Share of right answers by confidence, with exact 95 % intervals; {len(outcomes.right):,} answers, ECE {error:.3f}."
     return Figure("reliability", "Reliability", about, drawn)
 
 
 def _floor(value: float) -> float:
-    """The next tenth below, so that an axis begins at a round value and shows what differs."""
-    return max(0.0, min(0.9, math.floor(value * 10 - 1e-9) / 10))
+    """The next tenth below at which an axis up to 1 has a tick, so that it shows what differs."""
+    tenth = max(0, min(9, math.floor(value * 10 - 1e-9)))
+    return (tenth - 1 if tenth in (1, 3) else tenth) / 10

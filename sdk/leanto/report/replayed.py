@@ -1,10 +1,11 @@
 """The report on a replay: both columns, how long each route took and how much energy, and curves where outcomes are known.
 
-Times and energy are drawn as they were logged; what a policy would change is in the table. Knows nothing of files.
+Times and energy of what was answered are drawn as they were logged; what a policy would change is in the table. Knows nothing of files.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,10 +38,19 @@ _ROWS: tuple[tuple[str, str, float, str], ...] = (  # name, title, factor, unit
 )
 
 
+_SOURCES = {
+    "rapl": "the processor's counters",
+    "battery": "the battery's discharge",
+    "token-estimate": "an estimate from tokens",
+    "estimate": "an estimate from processor time",
+}
+
+
 def replay_page(log: Sequence[Logged], found: Replay, policy: Policy, pairs: tuple[Sequence[float], Sequence[bool]] | None) -> Report:
     """The report; `pairs` are scores of answers and whether each is worse than the cloud's (or another), where that is known."""
     table = [("", "as it was", "under the new policy"), *(_row(found, *row) for row in _ROWS)]
-    drawn = _curves(log, policy, pairs) + _latency(log) + _energy(log)
+    answered = [line for line in log if line.answered and line.route != "none"]
+    drawn = _curves(log, policy, pairs) + _latency(answered) + _energy(answered)
     notes = [f"{count} requests cannot be replayed: {reason}." for reason, count in found.unreplayable.items()]
     if found.after.unpriced:
         notes.append(f"{found.after.unpriced} requests would take a leg that none of their task took alone: times and costs are not known.")
@@ -87,8 +97,8 @@ def _threshold(log: Sequence[Logged], policy: Policy) -> float | None:
 
 def _routes(log: Sequence[Logged]) -> list[str]:
     """Those that occur, the most common first."""
-    routes = [line.route for line in log if line.route != "none"]
-    return sorted(set(routes), key=lambda route: -routes.count(route))
+    routes = [line.route for line in log]
+    return [route for route, _ in Counter(routes).most_common()]
 
 
 def _latency(log: Sequence[Logged]) -> list[Figure]:
@@ -97,8 +107,8 @@ def _latency(log: Sequence[Logged]) -> list[Figure]:
     if not lines:
         return []
     x = spanning("time to the last token, ms", [value for ms in by_route.values() for value in ms], log=True)
-    drawn = plot("Latency by route", x, Scale("share of requests", 0, 1, percent=True), lines)
-    about = "Share of the requests of a route that were answered within a time, as logged; the number of requests in brackets."
+    drawn = plot("Latency by route", x, Scale("share of answers", 0, 1, percent=True), lines)
+    about = "Share of the answers of a route that were whole within a time, as logged; the number of answers in brackets."
     return [Figure("latency", "Latency", about, drawn)]
 
 
@@ -110,12 +120,14 @@ def _stairs(ms: list[float]) -> list[tuple[float, float]]:
 def _energy(log: Sequence[Logged]) -> list[Figure]:
     by_route = {route: [line.energy_j for line in log if line.route == route and line.energy_j is not None] for route in _routes(log)}
     rows = [
-        Spread(f"{route} ({len(joules):,})", spread(joules), f"{float(np.median(joules)):.3g} J")
+        Spread(f"{route} ({len(joules):,})", spread(joules), _figure(float(np.median(joules)), 1, " J"))
         for route, joules in by_route.items()
         if joules
     ]
     if not rows:
         return []
     x = spanning("energy of a request on this device, J", [row.quantiles[4] for row in rows])
-    about = "As metered: 10th to 90th percentile, the quartiles as a box, the median as a stroke and in figures."
+    sources = Counter(line.energy_source or "unknown" for line in log if line.energy_j is not None)
+    told = ", ".join(f"{_SOURCES.get(source, source)} ({count:,})" for source, count in sources.most_common())
+    about = f"10th to 90th percentile, the quartiles as a box, the median as a stroke and in figures. How it was told: {told}."
     return [Figure("energy", "Energy", about, spreads("Energy by route", x, rows))]

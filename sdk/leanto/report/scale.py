@@ -48,12 +48,14 @@ class Scale:
 
 
 def spanning(label: str, values: Iterable[float], *, log: bool = False) -> Scale:
-    """A scale that holds all of `values`, with round ends; from 0 unless it is logarithmic."""
+    """A scale that holds all of `values`, with round ends; from 0 unless it is logarithmic, and then over a decade at least."""
     known = [value for value in values if math.isfinite(value) and (value > 0 or not log)]
     most = max(known, default=1.0)
     if log:
-        least = min(known, default=most / 10)
-        return Scale(label, _round(least, math.floor), max(_round(most, math.ceil), _round(least, math.floor) * 2), log=True)
+        low, high = _round(min(known, default=most / 10), math.floor), _round(most, math.ceil)
+        while high < 9.99 * low:
+            low, high = _round(low * 0.9, math.floor), _round(high * 1.1, math.ceil)
+        return Scale(label, low, high, log=True)
     return Scale(label, 0.0, most * 1.05 or 1.0)
 
 

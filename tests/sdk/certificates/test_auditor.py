@@ -71,13 +71,25 @@ def test_an_alarm_raises_the_threshold_then_sends_everything_to_the_cloud_and_ou
     assert set(thresholds) == {0.5, 0.8, True}
     tightened = first[thresholds.index(0.8)]
     assert "tightened" in tightened.labels
-    assert "(alarms: 1)" in tightened.checks[-1].reason
+    assert "(alarms: 1)" in next(check.reason for check in tightened.checks if check.stage == "certificate")
     assert (first[-1].route, first[-1].audited) == ("local→cloud", False)
     assert "audit-alarm" in first[-1].labels
     (again,) = asked(policy, FakeCloud(chunks(BETTER)), tmp_path / "ledger")
     assert again.route == "local→cloud"
     (private,) = asked(policy, UntouchableCloud(), tmp_path / "ledger", private=True)
     assert (private.route, "audit-alarm" in private.labels) == ("local", True)
+
+
+def test_the_draw_is_in_the_record_with_what_would_have_turned_it(policy: Policy) -> None:
+    half = replace(policy, audit=replace(policy.audit, share=0.5))
+    drawn = [
+        next(check for check in decision.checks if check.stage == "audit")
+        for decision in asked(half, FakeCloud(chunks(CALL)), Ledger(), times=12)
+    ]
+    for check in drawn:
+        assert (check.name, check.threshold, isinstance(check.value, float)) == ("draw", 0.5, True)
+        chosen = float(check.value or 0) < 0.5
+        assert (check.verdict, check.flip) == (("pass", ">= 0.5") if chosen else ("skipped", "< 0.5"))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from leanto.decision import SAMPLED, Promise
 from leanto.errors import UserError
 from leanto.policy import Facts, Spent, decide, judge_answer, load_policy
 from leanto.policy.claims import read_claim
-from leanto.policy.figures import Costs, mean_bounds, summed
+from leanto.policy.figures import Costs, Course, mean_bounds, summed, taken
 from leanto.policy.logged import Logged, read_log
 from leanto.policy.replay import Replayer, Unreplayable, replay
 from leanto.prompt_score import router_name
@@ -47,7 +47,7 @@ LOG = [
 
 
 def route_under(policy: Policy, entry: Logged) -> str:
-    return Replayer(policy).route(entry)
+    return Replayer(policy).course(entry).route
 
 
 def threshold(value: float) -> Policy:
@@ -104,6 +104,115 @@ def test_a_cloud_that_failed_would_have_failed_again() -> None:
     assert route_under(parse_policy('version = 1\n[offline]\nmode = "fail"\n'), entry) == "none"
 
 
+HURRIED = parse_policy("version = 1\n[budgets]\ndeadline_ms = 50\n")
+
+
+def hurried(deadline_ms: int, more: str = "") -> Policy:
+    return parse_policy(f"version = 1\n[budgets]\ndeadline_ms = {deadline_ms}\n{more}")
+
+
+def test_an_edge_that_takes_longer_than_the_deadline_answers_nobody() -> None:
+    found = replay([line(total_ms=20.0), line(total_ms=70.0)], HURRIED).after
+    assert (found.local_share, found.unanswered, found.p95_ms) == (0.5, 1, 50)
+    assert replay([line(total_ms=20.0)] * 3, hurried(1)).after.unanswered == 3
+
+
+CLOUD_TAKES_100 = [line(), line("cloud", None, snapshot=CLOUDY, total_ms=100.0)]
+STRICT = "[quality.confidence_threshold]\ncall = 0.95\n"
+
+
+def test_a_cloud_that_is_late_has_the_edge_answer_or_nobody() -> None:
+    in_time, late = hurried(150, STRICT), hurried(100, STRICT)
+    replayer = [Replayer(policy, costs=Costs(CLOUD_TAKES_100)) for policy in (in_time, late)]
+    assert [one.course(CLOUD_TAKES_100[0]) for one in replayer] == [Course("local→cloud"), Course("local", ms=10 + 0.8 * 90)]
+    fails = Replayer(hurried(100, STRICT + '[offline]\nmode = "fail"\n'), costs=Costs(CLOUD_TAKES_100)).course(CLOUD_TAKES_100[0])
+    assert fails == Course("local→cloud", answered=False, ms=10 + 0.8 * 90)
+
+
+def test_a_late_cloud_leaves_an_untried_edge_what_is_left() -> None:
+    slow_edge = [line(total_ms=30.0), CLOUD_TAKES_100[1]]
+    ends = {ms: Replayer(hurried(ms), costs=Costs(slow_edge)).course(slow_edge[1]).route for ms in (130, 120, 60)}
+    assert ends == {130: "cloud", 120: "none", 60: "none"}
+    assert Replayer(hurried(120), costs=Costs(CLOUD_TAKES_100)).course(CLOUD_TAKES_100[1]) == Course("local", ms=96 + 10)
+    with pytest.raises(Unreplayable, match="how long the edge"):
+        Replayer(hurried(120), costs=Costs(CLOUD_TAKES_100[1:])).course(CLOUD_TAKES_100[1])
+
+
+def test_an_edge_that_shows_in_time_that_it_is_too_slow_is_given_up_at_half_of_the_deadline() -> None:
+    slow = line(total_ms=70.0, local_tokens=40, lowest=-0.1, window=16)
+    quick = [line("cloud", None, total_ms=10.0)]
+    assert Replayer(HURRIED, costs=Costs(quick)).course(slow) == Course("local→cloud")
+    assert Replayer(HURRIED, costs=Costs(CLOUD_TAKES_100)).course(slow) == Course("local→cloud", answered=False, ms=50)
+    assert Replayer(HURRIED, costs=Costs(quick)).course(replace(slow, local_tokens=4)) == Course("local", answered=False, ms=50)
+    alone = replace(slow, facts=replace(FACTS, cloud_configured=False))
+    assert Replayer(HURRIED, costs=Costs(quick)).course(alone) == Course("local", answered=False, ms=50)
+
+
+def test_an_answer_within_the_second_half_of_the_deadline_might_have_been_given_up() -> None:
+    near = line(total_ms=40.0, local_tokens=40, lowest=-0.1, window=16)
+    with pytest.raises(Unreplayable, match="how long the answer might have become"):
+        route_under(HURRIED, near)
+    assert route_under(HURRIED, replace(near, facts=replace(FACTS, cloud_configured=False))) == "local"
+
+
+def test_the_timeout_of_the_target_counts_too() -> None:
+    target = 'version = 1\n[targets.cloud]\naddress = "node.example:443"\ntimeout_ms = 80\n[offline]\nmode = "fail"\n'
+    assert Replayer(parse_policy(target)).course(CLOUD_TAKES_100[1]) == Course("cloud", answered=False, ms=80)
+
+
+def test_whether_a_deadline_is_kept_is_not_known_where_times_are_not() -> None:
+    found = replay(LOG[:2], threshold(0.7)).after
+    assert (found.unpriced, found.unanswered) == (1, None)
+
+
+def test_an_edge_that_was_cut_off_is_cut_off_again_and_with_more_time_nobody_knows() -> None:
+    late = line("local", None, error="DeadlineExceeded", edge_late=True, total_ms=50.0, facts=replace(FACTS, cloud_configured=False))
+    assert replay([late], HURRIED).after.unanswered == replay([late], HURRIED).before.unanswered == 1
+    for cut in (late, replace(late, route="none", local_tokens=0)):
+        with pytest.raises(Unreplayable, match="how long the edge"):
+            Replayer(hurried(60)).course(cut)
+
+
+def test_the_same_policy_cuts_off_the_same_request_whatever_it_did_not_measure() -> None:
+    late = line("local", None, promise=None, error="DeadlineExceeded", edge_late=True, total_ms=50.0)
+    with pytest.raises(Unreplayable, match="the stream was not watched"):
+        Replayer(HURRIED).course(late)
+    assert Replayer(HURRIED).course(replace(late, policy_hash=HURRIED.hash)) == Course("local", answered=False)
+
+
+def test_a_late_cloud_may_not_be_late_with_more_time() -> None:
+    late = line("local", 0.2, cloud_failed=True, cloud_late=True, total_ms=60.0)
+    assert Replayer(HURRIED, costs=Costs([line()])).course(late) == Course("local", ms=10 + 0.8 * 40)
+    with pytest.raises(Unreplayable, match="more time"):
+        route_under(Policy(), late)
+
+
+def test_a_request_that_was_cancelled_is_answered_by_nobody_and_elsewhere_cannot_be_told() -> None:
+    left = line("cloud", None, error="cancelled", snapshot=CLOUDY)
+    assert Replayer(Policy()).course(left) == Course("cloud", answered=False)
+    with pytest.raises(Unreplayable, match="its caller had left"):
+        Replayer(Policy()).course(replace(left, facts=replace(FACTS, cloud_configured=False)))
+
+
+def test_what_failed_for_no_known_reason_fails_on_the_same_way_alone() -> None:
+    failed = line("local", 0.9, error="ModelError")
+    assert route_under(Policy(), failed) == "none"
+    assert route_under(threshold(0.95), failed) == "local→cloud"
+
+
+def test_an_edge_that_broke_breaks_again_and_the_cloud_may_take_over() -> None:
+    broke = line("local", None, error="EngineFault", edge_failed=True, local_tokens=3)
+    assert route_under(Policy(), broke) == "local→cloud"
+    assert route_under(parse_policy("version = 1\n[handoff]\nmax_switches = 0\n"), broke) == "none"
+
+
+def test_a_request_without_an_answer_counts_as_such_before_and_prices_nothing() -> None:
+    log = [line(), line(error="ModelError", total_ms=500.0), line(confidence=0.6)]
+    found = replay(log, threshold(0.7))
+    assert (found.before.unanswered, found.before.local_share) == (1, pytest.approx(2 / 3))
+    assert Costs(log).ms("call", "local") == 10.0
+
+
 def test_an_answer_that_was_broken_off_would_have_been_again() -> None:
     for broken in ({"no_json": True}, {"repeats": 5}):
         entry = line("local→cloud", None, promise=None, lowest=None, local_tokens=40, **broken)
@@ -113,7 +222,7 @@ def test_an_answer_that_was_broken_off_would_have_been_again() -> None:
 
 
 def test_an_answer_that_was_given_up_as_too_slow_would_have_been_again() -> None:
-    entry = line("local→cloud", None, promise=None, local_tokens=40, slow_ms=45_000.0)
+    entry = line("local→cloud", None, promise=None, local_tokens=40, slow_ms=45_000.0, slow_for_ms=30_000.0)
     assert route_under(Policy(), entry) == "local→cloud"
     with pytest.raises(Unreplayable):
         route_under(parse_policy("version = 1\n[budgets]\ndeadline_ms = 50000\n"), entry)
@@ -138,13 +247,13 @@ def test_a_certificate_is_asked_for_this_build_confidence_and_cloud(tmp_path: Pa
     (tmp_path / "p.toml").write_text(f'version = 1\n[quality]\ncertificates = ["c"]\ncertificate_key = "{public}"\nuncertified = "cloud"\n')
     policy = load_policy(tmp_path / "p.toml")
     named = line(facts=replace(FACTS, score="s"), edge_build="build", cloud_model="large")
-    assert Replayer(policy, now=50.0).route(replace(named, confidence=0.97)) == "local"
-    assert Replayer(policy, now=50.0).route(named) == "local→cloud"
-    assert Replayer(policy, now=200.0).route(replace(named, confidence=0.97)) == "local→cloud"  # it has expired
+    assert Replayer(policy, now=50.0).course(replace(named, confidence=0.97)).route == "local"
+    assert Replayer(policy, now=50.0).course(named).route == "local→cloud"
+    assert Replayer(policy, now=200.0).course(replace(named, confidence=0.97)).route == "local→cloud"  # it has expired
     sampled = replace(named, confidence=0.97, promise=Promise(why_not=SAMPLED, named=True))
-    assert Replayer(policy, now=50.0).route(sampled) == "local→cloud"
+    assert Replayer(policy, now=50.0).course(sampled).route == "local→cloud"
     with pytest.raises(Unreplayable, match="what was certified"):
-        Replayer(policy, now=50.0).route(replace(named, confidence=0.97, facts=FACTS))
+        Replayer(policy, now=50.0).course(replace(named, confidence=0.97, facts=FACTS))
 
 
 @settings(max_examples=50)
@@ -166,7 +275,7 @@ def test_the_interval_of_the_risk_holds_answers_that_their_confidence_is_wrong_a
     log = [line("local" if one >= 0.8 else "local→cloud", float(one), ece=ece) for one in sure]
     kept = sure >= 0.8
     if kept.any():
-        figures = summed([Costs(log).case(entry, entry.route) for entry in log])
+        figures = summed([Costs(log).case(entry, taken(entry)) for entry in log])
         assert figures.risk_low is not None
         assert figures.risk_high is not None
         assert figures.risk_low <= true_risk[kept].mean() <= figures.risk_high

@@ -55,6 +55,26 @@ def test_what_cannot_be_replayed_is_said_on_the_page() -> None:
     assert "1 requests cannot be replayed: the edge did not try it." in page
 
 
+def test_what_was_not_answered_is_in_no_curve() -> None:
+    log = [logged("local", 10.0), logged("local", 900.0, error="DeadlineExceeded")]
+    drawn = {figure.name: figure.svg for figure in replay_page(log, replay(log, Policy()), Policy(), None).figures}
+    assert "local (1)" in drawn["latency"]
+    assert "local (1)" in drawn["energy"]
+
+
+def test_an_estimate_of_energy_is_called_one() -> None:
+    log = [logged("local", 10.0, energy_source="estimate"), logged("local", 11.0, energy_source="rapl")]
+    page = replay_page(log, replay(log, Policy()), Policy(), None).html()
+    assert "an estimate from processor time (1)" in page
+    assert "the processor&#x27;s counters (1)" in page
+
+
+def test_few_answers_are_not_cut_into_groups_of_one() -> None:
+    for n, groups in ((1, 1), (12, 1), (30, 3), (5000, 10)):
+        figure = calibration_page("p", Outcomes(np.linspace(0.1, 0.9, n), np.arange(n) % 2 == 0), 0.5).figures[1]
+        assert figure.svg.count("<circle") == groups + 1  # and one in the legend
+
+
 def test_every_chart_is_well_formed_and_named() -> None:
     for figure in replayed().figures:
         tree = ElementTree.fromstring(standalone(figure.svg))

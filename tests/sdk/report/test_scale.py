@@ -29,6 +29,13 @@ def test_a_logarithmic_axis_has_equal_ratios() -> None:
     assert scale.at(10.0) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("value", [55.0, 1999999.0, 1e-6, 1e18])
+def test_a_logarithmic_axis_of_one_value_has_room_around_it(value: float) -> None:
+    scale = spanning("ms", [value], log=True)
+    assert scale.high >= 9.9 * scale.low
+    assert 0.1 < scale.at(value) < 0.9
+
+
 def test_an_axis_of_nothing_or_of_zeros_is_still_one() -> None:
     for scale in (spanning("x", []), spanning("x", [0.0]), spanning("x", [0.0], log=True)):
         assert scale.ticks()
