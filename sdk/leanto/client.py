@@ -132,11 +132,12 @@ class AsyncClient:
         self._strained: tuple[str, ...] = ()
         self._cloud = choose_cloud(cloud, self.policy.cloud)
         self._leg: CloudLeg | None = None
-        self._ledger_is_ours, self._in_memory = not isinstance(ledger, Ledger), ledger is None and not self.policy.remembers
+        self._on_evidence = on_evidence
         if ledger is None and self.policy.remembers:
             ledger = state_file(FILE)
-        self._on_evidence = on_evidence
+        self._in_memory = ledger is None
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, clock=self._clock)
+        self._ledger_is_ours = self._ledger is not ledger
         self._account = Account(self._ledger)
         self._certified = Certified(self._ledger)
         self._auditor = Auditor(self._ledger)
@@ -272,15 +273,23 @@ class AsyncClient:
         if (rtt_ms := getattr(self._leg, "rtt_ms", None)) is not None:
             snapshot = replace(snapshot, rtt_ms=rtt_ms)
         self._strained = strained(policy, snapshot)
-        prompt_tokens = len(self.edge.tokenizer.encode(request.prompt))
-        score, cloud = self._prompts.of(policy, request.prompt), self._cloud is not None
-        target = (info.tasks, info.context_length, cloud, info.fit)
-        expected_ms = self._pace.expected_ms(request.task, request.max_tokens)
         known = info.confidence.get(request.task, {}) if info.fit else {}
-        own = (self._scores.get(request.task), known.get("stream_floor"))
-        kept = (score, before.turns_since_cloud, expected_ms, self._prompts.name)
         facts = Facts(
-            request.task, request.privacy, prompt_tokens, *target, *kept, *own, before.tool_caller, known.get("probe", {}).get("floor")
+            task=request.task,
+            privacy=request.privacy,
+            prompt_tokens=len(self.edge.tokenizer.encode(request.prompt)),
+            edge_tasks=info.tasks,
+            context_length=info.context_length,
+            cloud_configured=self._cloud is not None,
+            edge_fit=info.fit,
+            prompt_score=self._prompts.of(policy, request.prompt),
+            turns_since_cloud=before.turns_since_cloud,
+            expected_local_ms=self._pace.expected_ms(request.task, request.max_tokens),
+            router=self._prompts.name,
+            score=self._scores.get(request.task),
+            edge_low_floor=known.get("stream_floor"),
+            tool_caller=before.tool_caller,
+            edge_probe_floor=known.get("probe", {}).get("floor"),
         )
         return Situation(policy, request, facts, spent, snapshot, info.build_hash, started)
 
