@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import settings
 from data_folder import DATA
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Before anything imports torch: on models as small as those of the tests a second thread of it only waits, and on a busy machine for long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # An example that takes long on a busy machine is no fault of the code; what a test may take at all is pytest-timeout's matter.
 settings.register_profile("leanto", deadline=None)

@@ -256,7 +256,7 @@ def test_an_old_transformers_is_refused() -> None:
 
 
 def test_weights_left_on_disk_are_refused() -> None:
-    quantizer = leanto_edge.transformers.LeantoHfQuantizer(leanto_edge.transformers.LeantoConfig({}))
+    quantizer = leanto_edge.transformers.quantizer.LeantoHfQuantizer(leanto_edge.transformers.quantizer.LeantoConfig({}))
     quantizer.validate_environment(device_map={"": "cuda"})
     quantizer.validate_environment(device_map=None)
     with pytest.raises(DependencyError, match="disk"):
