@@ -14,7 +14,7 @@ PACKAGES := sdk edge_runtime cloud_server protos kernels
 
 help:
 	@echo "make demo   build, start a private compute node on loopback, run real requests"
-	@echo "make test   the tests          make lint   types, style and import directions"
+	@echo "make test   the tests, JOBS=2 at once   make lint   types, style and import directions"
 	@echo "make test-privacy  a hundred thousand private requests, none of which may send a byte"
 	@echo "make test-native  kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz   malformed artifacts for the loader, messages for the node, MINUTES=10 of each"
@@ -41,8 +41,9 @@ $(TORCH): $(DEV)
 demo: $(CORE)
 	$(BIN)/leanto demo
 
+JOBS := 2
 test: $(TORCH)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-privacy: $(DEV)
 	$(BIN)/python -m pytest tests/sdk/test_privacy.py -m privacy -s --durations 1
