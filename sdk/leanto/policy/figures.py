@@ -24,7 +24,7 @@ class Figures:
     those that the confidence was fitted on: then it is off by no more than its expected calibration error. None where the log lacks that.
 
     `unanswered` is None where it hangs on times that nobody knows. `estimated` requests took another route than the log saw, or another
-    time; of these, `unpriced` took a leg that no request of the task took alone, which leaves times and costs unknown. `joules` is None
+    time; of these, `unpriced` took a leg that no request of the task took, which leaves times and costs unknown. `joules` is None
     where a request was not metered. `unreplayable` requests are in no figure.
     """
 
@@ -84,18 +84,19 @@ class Case:
 
 
 class Costs:
-    """Medians of what a leg took, by task, from requests that it answered alone."""
+    """Medians of what the same legs took other requests of a task. Where none took them: the sum of each leg alone; and of a cloud that
+    none asked at once, what a hand-off took more than the edge alone."""
 
     def __init__(self, log: Iterable[Logged]) -> None:
-        alone: dict[tuple[str, str], list[Logged]] = {}
+        groups: dict[tuple[str, str], list[Logged]] = {}
         for line in log:
-            if line.answered and line.route in (LOCAL, CLOUD):
-                alone.setdefault((line.facts.task, line.route), []).append(line)
-        self._medians = {leg: {name: _median(name, lines) for name in _COSTS} for leg, lines in alone.items()}
+            if line.answered and line.route != "none":
+                groups.setdefault((line.facts.task, line.route), []).append(line)
+        self._medians = {legs: {name: _median(name, lines) for name in _COSTS} for legs, lines in groups.items()}
 
-    def ms(self, task: str, leg: str) -> float | None:
-        """How long that leg takes; None where nobody knows."""
-        return self._sum("total_ms", [(task, leg)])
+    def ms(self, task: str, legs: str) -> float | None:
+        """How long those legs take; None where nobody knows."""
+        return self._of("total_ms", task, legs)
 
     def case(self, line: Logged, course: Course) -> Case:
         """The request of `line` on `course`: as measured where it took that, else the sum of what its legs took others."""
@@ -104,12 +105,18 @@ class Costs:
         if course.legs == line.route:
             done_ms = line.total_ms if course.ms is None else course.ms
             return Case(course.route, done_ms, line.energy_j, line.usd, line.bytes_sent, doubt, off, course.ms is not None)
-        legs = [(line.facts.task, leg) for leg in course.legs.split("→") if leg != "none"]
-        ms, joules, usd, sent = (self._sum(name, legs) for name in _COSTS)
+        ms, joules, usd, sent = (self._of(name, line.facts.task, course.legs) for name in _COSTS)
         return Case(course.route, ms if course.ms is None else course.ms, joules, usd, sent, doubt, off, True)
 
-    def _sum(self, name: str, legs: Iterable[tuple[str, str]]) -> float | None:
-        return _total(self._medians[leg][name] if leg in self._medians else None for leg in legs)
+    def _of(self, name: str, task: str, legs: str) -> float | None:
+        if legs == "none":
+            return 0.0
+        if (task, legs) in self._medians:
+            return self._medians[task, legs][name]
+        if legs == CLOUD:
+            more, less = (self._medians.get((task, other), {}).get(name) for other in (f"{LOCAL}→{CLOUD}", LOCAL))
+            return None if more is None or less is None else max(0.0, more - less)
+        return _total(self._of(name, task, leg) for leg in legs.split("→")) if "→" in legs else None
 
 
 _COSTS = ("total_ms", "energy_j", "usd", "bytes_sent")

@@ -94,6 +94,15 @@ def test_a_leg_that_nobody_took_has_no_price() -> None:
     assert (found.p95_ms, found.usd, found.unpriced) == (None, None, 1)
 
 
+def test_a_handoff_costs_what_handoffs_cost_others_and_its_cloud_what_they_cost_more() -> None:
+    handed = [line("local→cloud", 0.3, total_ms=ms, usd=0.02, bytes_sent=600, energy_j=3.0) for ms in (70.0, 80.0, 200.0)]
+    log = [line(), line(confidence=0.6), *handed]
+    leant = replay(log, threshold(0.7)).after
+    assert (leant.p95_ms, leant.usd, leant.bytes_sent, leant.estimated) == (200.0, pytest.approx(0.08), 2400, 1)
+    costs = Costs(log)
+    assert (costs.ms("call", "local→cloud"), costs.ms("call", "cloud"), costs.ms("text", "cloud")) == (80.0, 70.0, None)
+
+
 def test_energy_that_was_not_metered_is_not_nothing() -> None:
     assert replay([line(energy_j=None)], Policy()).after.joules is None
 
