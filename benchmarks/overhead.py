@@ -114,13 +114,16 @@ def measure(quick: bool) -> list[Row]:
         edge = Recorded(open_model(None))
         files = {"log": Path(folder, "log.jsonl"), "ledger": Path(folder, "ledger.db")}
         with asyncio.Runner() as runner, Client(model=edge, policy=_ruled(8), **files) as client:  # type: ignore[arg-type]
+            plain = AsyncClient(model=edge, policy=default_policy())
             whole = AsyncClient(model=edge, policy=_ruled(8), log=files["log"], ledger=files["ledger"])
             asking = [
                 Timed("look → decide → record", lambda _: client.explain(UTTERANCE)),
+                Awaited("ask", lambda _: plain.ask(UTTERANCE), time.process_time_ns, runner=runner),
                 Awaited("ask, 8 rules, log, ledger", lambda _: whole.ask(UTTERANCE), time.process_time_ns, runner=runner),
                 Timed("the same from a thread that waits", lambda _: client.ask(UTTERANCE), time.process_time_ns),
             ]
             _run(asking, rounds)
+            runner.run(plain.aclose())
             runner.run(whole.aclose())
     return [*(timed.row() for timed in (*deciding, *asking)), _imports(3 if quick else 11)]
 
