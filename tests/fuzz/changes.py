@@ -24,6 +24,7 @@ TOKENS = (
 NUMBERS = (0, 1, -1, 2, 7, 127, 128, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, -(2**63), 2**64 - 1)
 FLOATS = (0.0, -0.0, 0.5, 1.0, -1.0, 1e-40, 3e38, float("inf"), float("-inf"), float("nan"))
 TEXTS = ("", " ", "a b", "\0", "\ufffd", "\u202e", "é" * 300, "x" * 5000, "{" * 500, "\n" * 50, "<|im_end|>", "\U0010ffff")
+LONGEST = 64 << 10  # a text or bytes of a message: seventy of them leave the process its memory, which protobuf does not ask for twice
 RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_ENUM: (-(2**31), 2**31 - 1),
@@ -166,9 +167,9 @@ def _change_list(random: Random, values: Any, field: FieldDescriptor) -> None:
 
 def _other(random: Random, field: FieldDescriptor, value: Any) -> Any:
     if isinstance(value, bytes):
-        return changed(random, value)
+        return changed(random, value)[:LONGEST]
     if isinstance(value, str):
-        return random.choice((*TEXTS, changed(random, value.encode()).decode(errors="replace")))
+        return random.choice((*TEXTS, changed(random, value.encode())[:LONGEST].decode(errors="replace")))
     if isinstance(value, float):
         return random.choice(FLOATS)
     if isinstance(value, bool):
