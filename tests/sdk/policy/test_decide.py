@@ -59,9 +59,7 @@ def test_a_closed_policy_lets_nothing_leave_and_says_why(policy: Policy, facts: 
     assert check.value == "p.toml:3: half a file"
     assert check.verdict == ("veto" if "policy-closed" in found.labels else "moot")
     taken = decide(policy, facts, snapshot, spent)
-    assert (
-        taken.allowed == found.allowed or "cloud" in taken.allowed or taken.offline
-    )  # a link that is down may fail it, an edit does not
+    assert taken.allowed == found.allowed or "cloud" in taken.allowed or taken.offline  # a link that is down may fail it, an edit does not
 
 
 judgements = st.lists(
