@@ -32,6 +32,7 @@ from leanto.policy import (
     Policy,
     Verdict,
     after_fault,
+    certified_score,
     judge_answer,
     judge_breakdown,
     judge_certificate,
@@ -253,8 +254,8 @@ class Cascade:
 
         def judge(verdict: Verdict) -> Verdict:
             verdict = judge_answer(policy, verdict, task, sure.value, sure.threshold, promise)
-            given_up = _below(run.low, self._artifact_floor) or _below(run.foreseen, self._probe_floor)
-            return judge_certificate(policy, verdict, 0.0 if given_up else sure.value, promise)  # it was certified without such answers
+            score = certified_score(sure.value, (run.low, self._artifact_floor), (run.foreseen, self._probe_floor))
+            return judge_certificate(policy, verdict, score, promise)
 
         return self._lean(judge, finished=True)
 
@@ -400,7 +401,3 @@ class Cascade:
         if source == CLOUD:
             self._paused = None  # what the edge held back is no longer what would come next
         return TextEvent(text, source)
-
-
-def _below(value: float | None, floor: float | None) -> bool:
-    return value is not None and floor is not None and value < floor

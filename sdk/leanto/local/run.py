@@ -135,8 +135,7 @@ class LocalRun:
         self._working: asyncio.Future[News] | None = None
         sampling = (max_tokens, ask.temperature, ask.top_p, ask.top_k, ask.seed, ask.stop)
         self._iterator = _generate(model, ask, prefix, sampling)
-        self._look_ahead = partial(_foresee, model, ask, sampling) if not prefix else lambda: None
-        self._begun = False
+        self._look_ahead = None if prefix else partial(_foresee, model, ask, sampling)  # until it has looked
 
     async def advance(self) -> News:
         """The next news, computed on a worker thread. Raises PromptRefused, EngineFault."""
@@ -180,9 +179,9 @@ class LocalRun:
             self.seconds = before + self._clock.monotonic() - began
 
     def _step(self, began: float, before: float) -> News:
-        if not self._begun:
-            self._begun = True
-            self.foreseen, floor = self._look_ahead(), self._watch.probe_floor
+        look_ahead, self._look_ahead = self._look_ahead, None
+        if look_ahead is not None:
+            self.foreseen, floor = look_ahead(), self._watch.probe_floor
             if self.foreseen is not None and floor is not None and not self.foreseen >= floor:
                 return News(foreseen=self.foreseen)
         while not self._cancelled.is_set():

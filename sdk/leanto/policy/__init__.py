@@ -5,6 +5,7 @@ from __future__ import annotations
 from leanto.decision import Facts, Spent
 from leanto.policy.decide import (
     after_fault,
+    certified_score,
     decide,
     foresee,
     judge_answer,
@@ -31,6 +32,7 @@ __all__ = [
     "Spent",
     "Verdict",
     "after_fault",
+    "certified_score",
     "decide",
     "default_policy",
     "foresee",

@@ -117,6 +117,13 @@ def judge_certificate(policy: Policy, verdict: Verdict, confidence: float, promi
     return _lean(policy, verdict, Finding("certificate", "certificate", False, True, True, label, reason, "one that holds"))
 
 
+def certified_score(confidence: float, *watched: tuple[float | None, float | None]) -> float:
+    """What certificates are about: the confidence, or 0 of an answer that the model's own floors give up, for they are made without those.
+    `watched` are what was seen and its floor."""
+    given_up = any(seen is not None and floor is not None and seen < floor for seen, floor in watched)
+    return 0.0 if given_up else confidence
+
+
 def judge_structure(policy: Policy, verdict: Verdict, valid: bool) -> Verdict:
     """Stage 5, for calls: an answer that is not one JSON call is worth nothing."""
     reason, flip = "the answer must be one JSON call", "no call" if valid else "a call"

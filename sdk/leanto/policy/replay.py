@@ -21,6 +21,7 @@ from leanto.errors import UserError
 from leanto.local.degeneration import Breakdown
 from leanto.local.pace import FEWEST_TOKENS
 from leanto.policy.decide import (
+    certified_score,
     decide,
     judge_answer,
     judge_breakdown,
@@ -254,9 +255,8 @@ class Replayer:
             verdict = judge_structure(policy, verdict, known["valid_call"])
         if verdict.start == LOCAL:
             verdict = judge_answer(policy, verdict, task, known["confidence"], line.artifact_threshold, known["promise"])
-            judged = ((known["low"], line.facts.edge_low_floor), (known["foreseen"], line.facts.edge_probe_floor))
-            given_up = any(value is not None and floor is not None and value < floor for value, floor in judged)  # certified without such
-            verdict = judge_certificate(policy, verdict, 0.0 if given_up else known["confidence"], known["promise"])
+            watched = ((known["low"], line.facts.edge_low_floor), (known["foreseen"], line.facts.edge_probe_floor))
+            verdict = judge_certificate(policy, verdict, certified_score(known["confidence"], *watched), known["promise"])
         return verdict
 
     def _without_edge(self, line: Logged, verdict: Verdict) -> Course:
