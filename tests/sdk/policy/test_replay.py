@@ -4,54 +4,28 @@ import base64
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
+from decisions import CLOUDY, FACTS, FINE, LOG, line, threshold
 from leanto import Client, Decision, Policy, Snapshot, parse_policy
 from leanto.certificates.certificate import Certificate, Point, sign
 from leanto.cli import main
 from leanto.decision import SAMPLED, Promise
 from leanto.errors import UserError
 from leanto.policy import Facts, Spent, decide, judge_answer, load_policy
-from leanto.policy.claims import read_claim
-from leanto.policy.figures import Costs, Course, mean_bounds, summed, taken
+from leanto.policy.figures import Costs, Course
 from leanto.policy.logged import Logged, read_log
 from leanto.policy.replay import Replayer, Unreplayable, replay
 from leanto.prompt_score import router_name
 
-FACTS = Facts("call", "personal", 8, ("call", "text"), 256, cloud_configured=True)
-FINE = Snapshot(80.0, True, 0.2, 10**9, 40.0, "up")
-
-
-def line(route: str = "local", confidence: float | None = 0.9, **more: Any) -> Logged:
-    values: dict[str, Any] = {
-        "facts": FACTS, "spent": Spent(), "snapshot": FINE, "calibrated": True, "artifact_threshold": 0.5,
-        "promise": Promise(), "lowest": None, "window": None,
-        "total_ms": 10.0, "energy_j": 1.0, "usd": 0.0, "bytes_sent": 0,
-    }  # fmt: skip
-    return Logged(route=route, confidence=confidence, **{**values, **more})
-
-
-CLOUDY = Snapshot(5.0, False, 0.2, 10**9, 40.0, "up")
-LOG = [
-    line(),
-    line(confidence=0.6),
-    line("cloud", None, snapshot=CLOUDY, total_ms=100.0, usd=0.01, bytes_sent=500, energy_j=0.1, window=None),
-]
-
 
 def route_under(policy: Policy, entry: Logged) -> str:
     return Replayer(policy).course(entry).route
-
-
-def threshold(value: float) -> Policy:
-    return parse_policy(f"version = 1\n[quality.confidence_threshold]\ncall = {value}\n")
 
 
 def test_a_log_under_a_policy_like_its_own_costs_what_it_cost() -> None:
@@ -87,24 +61,6 @@ def test_nothing_is_missing_where_it_makes_no_difference() -> None:
 def test_a_log_of_which_nothing_can_be_replayed_says_why() -> None:
     with pytest.raises(UserError, match="1 × the edge did not try it"):
         replay(LOG[2:], parse_policy("version = 1\n[budgets]\nbattery_floor_percent = 1\n"))
-
-
-def test_a_leg_that_nobody_took_has_no_price() -> None:
-    found = replay(LOG[:2], threshold(0.7)).after
-    assert (found.p95_ms, found.usd, found.unpriced) == (None, None, 1)
-
-
-def test_a_handoff_costs_what_handoffs_cost_others_and_its_cloud_what_they_cost_more() -> None:
-    handed = [line("local→cloud", 0.3, total_ms=ms, usd=0.02, bytes_sent=600, energy_j=3.0) for ms in (70.0, 80.0, 200.0)]
-    log = [line(), line(confidence=0.6), *handed]
-    leant = replay(log, threshold(0.7)).after
-    assert (leant.p95_ms, leant.usd, leant.bytes_sent, leant.estimated) == (200.0, pytest.approx(0.08), 2400, 1)
-    costs = Costs(log)
-    assert (costs.ms("call", "local→cloud"), costs.ms("call", "cloud"), costs.ms("text", "cloud")) == (80.0, 70.0, None)
-
-
-def test_energy_that_was_not_metered_is_not_nothing() -> None:
-    assert replay([line(energy_j=None)], Policy()).after.joules is None
 
 
 def test_a_cloud_that_failed_would_have_failed_again() -> None:
@@ -265,44 +221,6 @@ def test_a_certificate_is_asked_for_this_build_confidence_and_cloud(tmp_path: Pa
         Replayer(policy, now=50.0).course(replace(named, confidence=0.97, facts=FACTS))
 
 
-@settings(max_examples=50)
-@given(st.floats(0, 1), st.integers(1, 10_000))
-def test_the_interval_of_the_risk_holds_the_mean_and_narrows(mean: float, n: int) -> None:
-    low, high = mean_bounds(mean, n)
-    assert 0 <= low <= mean <= high <= 1
-    wider = mean_bounds(mean, max(1, n // 2))
-    assert wider[0] <= low + 1e-12
-    assert wider[1] >= high - 1e-12
-
-
-@given(st.integers(0, 10**6), st.integers(1, 400), st.floats(0.5, 1.0), st.floats(0, 1))
-def test_the_interval_of_the_risk_holds_answers_that_their_confidence_is_wrong_about(seed: int, n: int, level: float, bias: float) -> None:
-    random = np.random.default_rng(seed)
-    sure = random.uniform(level, 1, n)
-    true_risk = np.clip(1 - sure + np.where(random.random(n) < 0.5, bias, 0), 0, 1)  # half of the answers are worse than they say
-    ece = float(np.abs(true_risk - (1 - sure)).mean())  # over all, the kept ones and the others
-    log = [line("local" if one >= 0.8 else "local→cloud", float(one), ece=ece) for one in sure]
-    kept = sure >= 0.8
-    if kept.any():
-        figures = summed([Costs(log).case(entry, taken(entry)) for entry in log])
-        assert figures.risk_low is not None
-        assert figures.risk_high is not None
-        assert figures.risk_low <= true_risk[kept].mean() <= figures.risk_high
-        assert figures.risk == pytest.approx((1 - sure[kept]).mean())
-
-
-def test_without_the_calibration_error_the_risk_has_no_interval() -> None:
-    figures = replay([line(ece=0.01), line(ece=None)], Policy()).before
-    assert (figures.risk_low, figures.risk_high) == (None, None)
-    assert figures.risk == pytest.approx(0.1)
-
-
-def test_the_interval_of_the_risk_covers_the_truth() -> None:
-    draws = np.random.default_rng(0).random((2000, 40)) < 0.1
-    missed = [not low <= 0.1 <= high for low, high in (mean_bounds(float(mean), 40) for mean in draws.mean(1))]
-    assert np.mean(missed) <= 0.05
-
-
 def test_a_policy_that_leaves_nothing_is_seen() -> None:
     found = replay(
         LOG, parse_policy('version = 1\n[[rules]]\nname = "no"\nif = "true"\nallow = ["cloud"]\n[privacy.classes]\npersonal = ["local"]\n')
@@ -370,43 +288,6 @@ def test_an_empty_or_missing_log_is_a_clear_error(tmp_path: Path) -> None:
         replay([], Policy())
     with pytest.raises(UserError, match="cannot be read"):
         read_log(tmp_path / "absent")
-
-
-@pytest.mark.parametrize(
-    ("text", "holds"),
-    [
-        ("p95_ms <= 1.1x", False),
-        ("p95_ms<=2x", True),
-        ("local_share >= 0.5", True),
-        ("usd < 0.01", False),
-        ("usd <= 0.01", True),
-        ("risk > 0", False),
-    ],
-)
-def test_a_claim_gates(text: str, holds: bool) -> None:
-    before = {"p95_ms": 100.0, "local_share": 1.0, "usd": 0.0, "risk": None}
-    after = {"p95_ms": 150.0, "local_share": 0.5, "usd": 0.01, "risk": None}
-    assert read_claim(text).holds(before, after) is holds
-
-
-@pytest.mark.parametrize("text", ["", "p95_ms", "p95 < 1", "p95_ms = 1", "p95_ms < x", "p95_ms < 1..2", "p95_ms < 1 y"])
-def test_a_claim_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="--require"):
-        read_claim(text)
-
-
-def test_the_command_gates_a_ci(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policy = tmp_path / "p.toml"
-    policy.write_text("version = 1\n")
-    with Client(log=tmp_path / "log") as client:
-        client.ask("wake me up at six")
-    arguments = ["policy", "replay", str(tmp_path / "log"), "--policy", str(policy)]
-    assert main([*arguments, "--require", "local_share >= 1x"]) == 0
-    assert "local_share" in capsys.readouterr().out
-    assert main([*arguments, "--json", "--require", "local_share > 1"]) == 1
-    out = capsys.readouterr()
-    assert json.loads(out.out)["broken"] == ["local_share > 1"]
-    assert "does not hold: local_share > 1" in out.err
 
 
 def test_the_command_draws_a_report(tmp_path: Path) -> None:
