@@ -45,8 +45,7 @@ from leanto.policy import (
     stay,
     without_edge,
 )
-from leanto.policy.budgets import overtaken
-from leanto.policy.schema import CloudTarget
+from leanto.policy.budgets import EDGE_SHARE, cloud_ms, overtaken
 from leanto.policy.verdict import CLOUD, LOCAL
 from leanto.remote import remote_request
 from leanto.remote.leg import CloudCall, CloudLeg
@@ -55,8 +54,6 @@ from leanto.request import Ask, parse_call
 if TYPE_CHECKING:
     from leanto.remote import RemoteChunk
 
-EDGE_SHARE = 0.5  # of the deadline, before an answer that may yet be long is given up as too slow
-CLOUD_SHARE = 0.8  # of the time left; the rest is the edge's, should the cloud be late
 Shown = TextEvent | HandoffEvent | RestartEvent
 
 _FAULT_LABELS: dict[type[LeantoError], str] = {
@@ -310,7 +307,7 @@ class Cascade:
     async def _received(self) -> AsyncGenerator[str, None]:
         """Text from the node that may be shown: as it comes, but a call only whole and valid."""
         now = self._clock.monotonic()
-        until = self._cloud_until(now)
+        until = now + cloud_ms(self._policy, self.verdict, 1000 * (self._deadline - now)) / 1000
         if until <= now:
             raise DeadlineExceeded(f"no time left for the cloud within {self._policy.budgets.deadline_ms} ms")
         assert self._cloud is not None  # the verdict allows the cloud only where there is one
@@ -344,12 +341,6 @@ class Cascade:
             await call.aclose()
             self.bytes_sent += call.bytes_sent
             self.bytes_received += call.bytes_received
-
-    def _cloud_until(self, now: float) -> float:
-        """When to give up on the cloud: in time for the edge to take over, where it may."""
-        timeout_s = (self._policy.cloud or CloudTarget()).timeout_ms / 1000
-        share = CLOUD_SHARE if LOCAL in self.verdict.constrained else 1.0
-        return now + min(timeout_s, share * (self._deadline - now))
 
     async def _next_chunk(self, call: CloudCall, until: float) -> RemoteChunk:
         try:

@@ -8,9 +8,18 @@ from dataclasses import replace
 
 from leanto.decision import Facts, Spent, Target, Value
 from leanto.policy.hysteresis import limits
-from leanto.policy.schema import Policy
+from leanto.policy.schema import CloudTarget, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, Finding, Verdict, above, below, lean, take_away
 from leanto.signals import Snapshot
+
+EDGE_SHARE = 0.5  # of the deadline, before an answer that may yet be long is given up as too slow
+CLOUD_SHARE = 0.8  # of the time left; the rest is the edge's, should the cloud be late
+
+
+def cloud_ms(policy: Policy, verdict: Verdict, left_ms: float) -> float:
+    """What the cloud gets of the time left: not all of it where the edge may take over."""
+    share = CLOUD_SHARE if LOCAL in verdict.constrained else 1.0
+    return min((policy.cloud or CloudTarget()).timeout_ms, share * left_ms)
 
 
 def budget(policy: Policy, facts: Facts, snapshot: Snapshot, spent: Spent, verdict: Verdict) -> Verdict:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanto.cascade import CLOUD_SHARE, EDGE_SHARE
 from leanto.decision import CANCELLED, SAMPLED, Promise
 from leanto.errors import UserError
 from leanto.local.degeneration import Breakdown
 from leanto.local.pace import FEWEST_TOKENS
+from leanto.policy.budgets import EDGE_SHARE, cloud_ms
 from leanto.policy.decide import (
     certified_score,
     decide,
@@ -34,7 +34,7 @@ from leanto.policy.decide import (
 )
 from leanto.policy.figures import Costs, Course, Figures, summed, taken
 from leanto.policy.logged import Logged
-from leanto.policy.schema import ARTIFACT, CloudTarget, Policy
+from leanto.policy.schema import ARTIFACT, Policy
 from leanto.policy.verdict import CLOUD, LOCAL, Verdict
 from leanto.prompt_score import router_name
 
@@ -273,10 +273,9 @@ class Replayer:
 
     def _in_cloud(self, line: Logged, verdict: Verdict, legs: str, since: Span, rest: Span | None) -> Course:
         """From `since` on the cloud answers in the time that it gets, or the edge where it may, after `rest` more; None: nobody knows."""
-        deadline_ms, timeout_ms = self._policy.budgets.deadline_ms, (self._policy.cloud or CloudTarget()).timeout_ms
-        share = CLOUD_SHARE if LOCAL in verdict.constrained else 1.0
+        deadline_ms = self._policy.budgets.deadline_ms
         moments = [min(ms, deadline_ms) for ms in since]
-        until = [ms + min(timeout_ms, share * (deadline_ms - ms)) for ms in moments]
+        until = [ms + cloud_ms(self._policy, verdict, deadline_ms - ms) for ms in moments]
         if not line.cloud_failed:
             answered = self._answered_ms(line, legs, moments)
             late = [_over(ms, limit_ms) for ms, limit_ms in zip(answered, until, strict=True)]

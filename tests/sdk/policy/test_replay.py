@@ -17,7 +17,7 @@ from leanto.certificates.certificate import Certificate, Point, sign
 from leanto.cli import main
 from leanto.decision import SAMPLED, Promise
 from leanto.errors import UserError
-from leanto.policy import Facts, Spent, decide, judge_answer, load_policy
+from leanto.policy import Facts, Spent, decide, judge_answer, judge_certificate, load_policy
 from leanto.policy.figures import Costs, Course
 from leanto.policy.logged import Logged, read_log
 from leanto.policy.replay import Replayer, Unreplayable, replay
@@ -247,8 +247,10 @@ def test_the_route_is_what_the_decision_would_be(policy: Policy, facts: Facts, s
     if verdict.start != "local":
         assert route == (verdict.start or "none")
     elif policy.handoff.max_switches:
-        start = judge_answer(policy, verdict, facts.task, confidence, 0.5, Promise()).start
-        assert route == {"local": "local", "cloud": "local→cloud", None: "none"}[start]
+        verdict = judge_answer(policy, verdict, facts.task, confidence, 0.5, Promise())
+        if verdict.start == "local":
+            verdict = judge_certificate(policy, verdict, confidence, Promise())  # none holds, which `uncertified` may lean for
+        assert route == {"local": "local", "cloud": "local→cloud", None: "none"}[verdict.start]
 
 
 def test_what_a_client_writes_can_be_replayed(tmp_path: Path) -> None:
