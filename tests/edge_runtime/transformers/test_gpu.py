@@ -20,9 +20,10 @@ pytest.importorskip("triton", reason="Triton is an extra (pip install 'leanto[gp
 
 import leanto_edge.transformers  # noqa: E402, F401 - registers the quantizer
 from artifacts import write_tiny  # noqa: E402
-from leanto_edge import DependencyError, torch_layers  # noqa: E402
+from leanto_edge import DependencyError  # noqa: E402
 from leanto_edge.artifact.layout import MatrixSpec  # noqa: E402
 from leanto_edge.artifact.weight import dense_weight  # noqa: E402
+from leanto_edge.transformers import layers  # noqa: E402
 from leanto_edge.transformers.layers import CompressedLinear  # noqa: E402
 from leanto_kernels import reference, tables  # noqa: E402
 
@@ -193,7 +194,7 @@ def test_rotations_are_those_of_the_format(dimension: int) -> None:
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> None:
     """Modules take the kernels wherever they lie."""
-    monkeypatch.setattr(torch_layers, "gpu_backend", lambda _device: gpu)
+    monkeypatch.setattr(layers, "gpu_backend", lambda _device: gpu)
 
 
 def loaded(path: Path, dtype: Any = torch.float32) -> Any:
@@ -208,7 +209,7 @@ def logits_of(model: Any, ids: list[int]) -> Any:
 
 def keeps_its_codes(model: Any) -> bool:
     """Whether every matrix was multiplied as it is stored, and none became dense."""
-    matrices = [module for module in model.modules() if isinstance(module, torch_layers._Matrix)]
+    matrices = [module for module in model.modules() if isinstance(module, layers._Matrix)]
     return bool(matrices) and all(module._packed is not None and module._weight is None for module in matrices)
 
 
@@ -218,7 +219,7 @@ def test_a_model_keeps_its_codes_and_has_the_logits_of_its_dense_weights(
 ) -> None:
     path = write_tiny(tmp_path / "model", "trellis", 2, 4).path
     dense = logits_of(loaded(path), ids)
-    monkeypatch.setattr(torch_layers, "gpu_backend", lambda _device: gpu)
+    monkeypatch.setattr(layers, "gpu_backend", lambda _device: gpu)
     model = loaded(path).to(DEVICE)
     ours = logits_of(model, ids)
     assert np.abs(ours - dense).max() <= LOGIT_BOUND * np.abs(dense).max()
@@ -283,7 +284,7 @@ def test_a_device_is_tried_before_it_is_used(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_off_the_gpu_everything_stays_dense() -> None:
-    assert torch_layers.gpu_backend(torch.device("cpu")) is None
+    assert layers.gpu_backend(torch.device("cpu")) is None
 
 
 def test_without_triton_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
