@@ -193,11 +193,17 @@ class Cascade:
         handoff = self._policy.handoff
         if CLOUD not in self.verdict.allowed:
             return Watch(self._hold, handoff.window, None)
-        low, call = own_or(handoff.low_floor, self._artifact_floor), self._ask.task == "call"
-        foreseen = own_or(handoff.probe_floor, self._probe_floor)
-        usual = self._usual_tokens if not self.visible else None  # of a whole answer
-        hurry_at = self._started + EDGE_SHARE * (self._deadline - self._started)
-        return Watch(self._hold, handoff.window, handoff.stream_floor, low, call, handoff.max_repeats, usual, hurry_at, foreseen)
+        return Watch(
+            self._hold,
+            handoff.window,
+            handoff.stream_floor,
+            low_floor=own_or(handoff.low_floor, self._artifact_floor),
+            call=self._ask.task == "call",
+            max_repeats=handoff.max_repeats,
+            usual_tokens=self._usual_tokens if not self.visible else None,  # of a whole answer
+            hurry_at=self._started + EDGE_SHARE * (self._deadline - self._started),
+            probe_floor=own_or(handoff.probe_floor, self._probe_floor),
+        )
 
     async def _watched(self, run: LocalRun) -> AsyncGenerator[str, None]:
         """Text of `run` that may be shown; ends when it is done, or `doubted` with a target to turn to."""

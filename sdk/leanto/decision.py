@@ -6,13 +6,14 @@ Frozen values, and never the text of a prompt or an answer. Knows nothing of how
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from leanto.ledger import Spending
 from leanto.signals import Snapshot
 
 Target = Literal["local", "cloud"]
 Stage = Literal["constraints", "rules", "budgets", "prompt", "stream", "answer", "certificate", "audit", "offline"]
+STAGES: tuple[Stage, ...] = get_args(Stage)[:-1]  # in their order; "offline" may come anywhere
 Outcome = Literal["pass", "veto", "waived", "moot", "unknown", "pending", "skipped"]
 Value = str | float | int | bool | None
 CANCELLED = "cancelled"

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from leanto.decision import CANCELLED, Check, Decision, Facts, Promise, Spent, Stage
+from leanto.decision import CANCELLED, STAGES, Check, Decision, Facts, Promise, Spent, Stage
 from leanto.policy import Policy, Verdict, decide
 from leanto.policy.schema import CloudTarget
 from leanto.policy.verdict import TARGETS
@@ -95,7 +95,7 @@ def every_stage(checks: tuple[Check, ...], promise: Promise | None = None) -> tu
     seen = {check.stage for check in checks}
     for stage, (name, reason) in _NOTHING.items():
         if stage not in seen:
-            later = _ORDER[_ORDER.index(stage) + 1 :]
+            later = STAGES[STAGES.index(stage) + 1 :]
             place = next((i for i, check in enumerate(told) if check.stage in later), len(told))
             allowed = told[place - 1].allowed_after if place else TARGETS
             why = promise.why_not if promise and stage == "certificate" else reason
@@ -103,7 +103,6 @@ def every_stage(checks: tuple[Check, ...], promise: Promise | None = None) -> tu
     return tuple(told)
 
 
-_ORDER: tuple[Stage, ...] = ("constraints", "rules", "budgets", "prompt", "stream", "answer", "certificate", "audit")
 _NOTHING: dict[Stage, tuple[str, str]] = {
     "prompt": ("router", "the policy names none"),
     "stream": ("evidence", "nothing to watch: no local answer, or no cloud to turn to"),
