@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from leanto.errors import ModelError
 from leanto.policy import Policy
+from leanto.policy.source import Stamp, stamp
 
 if TYPE_CHECKING:
     from leanto.router import Router
@@ -20,10 +21,10 @@ _log = logging.getLogger("leanto")
 
 
 class PromptScore:
-    """Of one client; a policy that names another router has it read anew."""
+    """Of one client; a policy that names another router, or a file that changed, has it read anew."""
 
     def __init__(self) -> None:
-        self._held: tuple[Path, Router | None] | None = None
+        self._held: tuple[Path, Stamp, Router | None] | None = None
         self.name: str | None = None  # of the router that scored last: see `router_name`
 
     def of(self, policy: Policy, prompt: str) -> float | None:
@@ -32,10 +33,10 @@ class PromptScore:
             self.name = None
             return None
         path = Path(policy.origin).parent / policy.quality.router
-        if self._held is None or self._held[0] != path:
-            self._held = (path, _load(path))
-            self.name = router_name(path) if self._held[1] else None
-        router = self._held[1]
+        if self._held is None or self._held[:2] != (path, stamp(path)):
+            self._held = (path, stamp(path), _load(path))
+            self.name = router_name(path) if self._held[2] else None
+        router = self._held[2]
         return None if router is None else router.score(prompt)
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from leanto import Client, Policy, Snapshot, parse_policy
 from leanto.policy import Facts, Spent, decide
+from leanto.prompt_score import PromptScore
 from leanto.router import Outcome, train
 
 FINE = Snapshot(80.0, True, 0.2, 10**9, 40.0, "up")
@@ -54,3 +56,21 @@ def test_a_router_that_cannot_be_read_leaves_the_score_unknown(tmp_path: Path, c
             check = next(check for check in client.explain("hello").checks if check.stage == "prompt")
             assert (check.value, check.verdict) == (None, "unknown")
     assert len([record for record in caplog.records if "no prompt is scored" in record.getMessage()]) == 1
+
+
+def test_a_router_that_is_replaced_is_read_again(tmp_path: Path) -> None:
+    words = ("easy", "simple", "short", "plain"), ("hard", "deep", "long", "strange")
+
+    def save(gains: tuple[float, float]) -> None:
+        rows = [Outcome(f"a {words[i % 2][i // 2 % 4]} question {i}", gains[i % 2]) for i in range(400)]
+        train(rows).save(tmp_path / "new")
+        (tmp_path / "new").replace(tmp_path / "r")
+
+    policy, scores = replace(WITH, origin=str(tmp_path / "p.toml")), PromptScore()
+    save((0.0, 1.0))
+    assert (before := scores.of(policy, "a hard question 7")) is not None
+    name = scores.name
+    save((1.0, 0.0))
+    assert (after := scores.of(policy, "a hard question 7")) is not None
+    assert after > before
+    assert scores.name != name

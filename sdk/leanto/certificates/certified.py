@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,11 @@ from leanto.decision import SAMPLED, Promise
 from leanto.ledger import Ledger
 from leanto.policy import Policy
 from leanto.policy.schema import ARTIFACT, Quality
+from leanto.policy.source import Stamp, stamp
 
 if TYPE_CHECKING:
     from leanto.certificates.certificate import Certificates
     from leanto_edge import ModelInfo
-
-
-Stamp = tuple[int, int, int] | None  # what changes with a file's content; None where there is no file
 
 
 class Certified:
@@ -47,21 +44,13 @@ class Certified:
             return Promise(why_not="there is none" if quality.certificates else "the policy names none")
         if cloud is None:
             return Promise(why_not="the cloud's model is not known yet", named=True)
-        stamps = [_stamp(file) for file in files]
+        stamps = [stamp(file) for file in files]
         if self._held is None or self._held[:2] != (quality, stamps):
             from leanto.certificates.certificate import Certificates
 
             self._held = (quality, stamps, Certificates(files, carried, quality.certificate_key))
         score = score_name(info.confidence.get(task))
         return self._held[2].promise(info.build_hash, cloud, task, now, score=score, alarmed=self._ledger.alarmed)
-
-
-def _stamp(file: Path) -> Stamp:
-    try:
-        found = os.stat(file)
-    except (OSError, ValueError):
-        return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def score_name(model: Mapping[str, Any] | None) -> str:

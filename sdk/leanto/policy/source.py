@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SETTLED_S = 0.5  # without a change, before a file is read
 _LABEL = b"leanto policy 1\0"
-_Stamp = tuple[tuple[int, int, int, int], ...]  # of the file, and of its signature
+Stamp = tuple[int, int, int, int]
 _log = logging.getLogger("leanto")
 
 
@@ -100,7 +100,7 @@ class PolicySource:
         self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._since: float | None = None  # when a change was first seen that is not in force
-        self._seen: _Stamp = ()
+        self._seen: tuple[Stamp, ...] = ()  # of the file, and of its signature
         self._taken = policy if isinstance(policy, Policy) else self._first(sleep)
         self._policy = self._taken
 
@@ -157,16 +157,16 @@ class PolicySource:
         policy = parse_policy(source, origin=str(self._path), overrides=self._overrides)
         return policy, self._key is not None or ends(source)
 
-    def _stamp(self) -> _Stamp:
+    def _stamp(self) -> tuple[Stamp, ...]:
         assert self._path is not None
-        return tuple(map(_stamp, (self._path, signature_path(self._path)) if self._key else (self._path,)))
+        return tuple(map(stamp, (self._path, signature_path(self._path)) if self._key else (self._path,)))
 
 
-def _stamp(path: Path) -> tuple[int, int, int, int]:
+def stamp(path: Path) -> Stamp:
     """What no change to a file leaves as it was; zeros where there is none."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return (0, 0, 0, 0)
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
